@@ -1,0 +1,235 @@
+//! What can go wrong, and one table of what each means to a caller.
+//!
+//! Every failure of the product is an [`Error`]. [`Error::errno`] is the only place where a failure
+//! becomes an error number (specification, section 6). Errors can be cloned: the first one of an upload
+//! is kept and given to each later caller.
+
+use std::path::Path;
+
+use crate::image::NameFault;
+use crate::lifecycle::Reason;
+
+/// An operation that did not succeed: what failed, on what.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The lifecycle or protection forbids it.
+    #[error("{0}")]
+    Denied(Reason),
+    /// The mount does not offer this operation here.
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// The status does not let the data be read, or the caller lacks permission.
+    #[error("{0}")]
+    NoPermission(&'static str),
+    /// The name breaks a rule.
+    #[error("bad name: {0}")]
+    BadName(NameFault),
+    /// A value or a flag makes no sense.
+    #[error("invalid: {0}")]
+    Invalid(String),
+    /// The name is taken.
+    #[error("the name is taken")]
+    Exists,
+    /// There is nothing of that name.
+    #[error("no such image")]
+    NotFound,
+    /// It is in use.
+    #[error("{0}")]
+    Busy(String),
+    /// There is nothing at or after the offset.
+    #[error("there is nothing at or after the offset")]
+    BeyondEnd,
+    /// The handle does not do this.
+    #[error("the file is not open for that")]
+    BadHandle,
+    /// The image was removed while it was being written.
+    #[error("the image was removed while it was being written")]
+    Cancelled,
+    /// The process that wrote the image failed.
+    #[error("{0}")]
+    WriterFailed(String),
+    /// The upload did not pass its checks.
+    #[error("{0}")]
+    Rejected(String),
+    /// The data on the disk is not what the registry says.
+    #[error("damaged: {0}")]
+    Damaged(String),
+    /// Attributes outside `user.sps.` are not kept.
+    #[error("only attributes that begin with user.sps. are kept")]
+    ForeignAttribute,
+    /// There is no such attribute, or it is not known yet.
+    #[error("no such attribute, or not known yet")]
+    NoAttribute,
+    /// The buffer of the caller is too small for the attribute.
+    #[error("the attribute is larger than the buffer")]
+    Range,
+    /// A system call on a file of the store failed.
+    #[error("{op} {what}: {source}")]
+    Io {
+        /// The operation.
+        op: &'static str,
+        /// The file, relative to the store where it lies in one.
+        what: String,
+        /// What the system said.
+        source: rustix::io::Errno,
+    },
+    /// The registry could not do it.
+    #[error("registry: {what}")]
+    Registry {
+        /// What it said.
+        what: String,
+        /// Whether the disk is full.
+        is_full: bool,
+    },
+    /// The record changed between reading and writing, again and again.
+    #[error("the record kept changing under the operation")]
+    Conflict,
+    /// The store is not one that can be used.
+    #[error("{0}")]
+    Store(String),
+    /// What was typed is not understood.
+    #[error("{0}")]
+    Usage(String),
+    /// A handler failed in a way that is a fault of sps itself.
+    #[error("internal fault in {0}")]
+    Fault(&'static str),
+}
+
+/// The result of an operation of sps.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// A failed system call `op` on the file `what`.
+    pub fn io(op: &'static str, what: impl AsRef<Path>, source: impl Into<std::io::Error>) -> Self {
+        let source: std::io::Error = source.into();
+        let errno = rustix::io::Errno::from_io_error(&source).unwrap_or(rustix::io::Errno::IO);
+        Self::Io {
+            op,
+            what: what.as_ref().display().to_string(),
+            source: errno,
+        }
+    }
+
+    /// The error number that a caller of the mount gets (specification, section 6).
+    #[must_use]
+    pub fn errno(&self) -> i32 {
+        match self {
+            Self::Denied(_) | Self::Forbidden(_) => libc::EPERM,
+            Self::NoPermission(_) => libc::EACCES,
+            Self::BadName(NameFault::TooLong) => libc::ENAMETOOLONG,
+            Self::BadName(
+                NameFault::NotAName
+                | NameFault::Character
+                | NameFault::Reserved
+                | NameFault::LooksLikeId,
+            )
+            | Self::Invalid(_)
+            | Self::Usage(_)
+            | Self::Store(_) => libc::EINVAL,
+            Self::Exists => libc::EEXIST,
+            Self::NotFound => libc::ENOENT,
+            Self::Busy(_) | Self::Conflict => libc::EBUSY,
+            Self::BeyondEnd => libc::ENXIO,
+            Self::BadHandle => libc::EBADF,
+            Self::Cancelled => libc::ECANCELED,
+            Self::WriterFailed(_) | Self::Rejected(_) | Self::Damaged(_) | Self::Fault(_) => {
+                libc::EIO
+            }
+            Self::ForeignAttribute => libc::EOPNOTSUPP,
+            Self::NoAttribute => libc::ENODATA,
+            Self::Range => libc::ERANGE,
+            Self::Registry { is_full: true, .. } => libc::ENOSPC,
+            Self::Registry { is_full: false, .. } => libc::EIO,
+            Self::Io { source, .. } => Self::passed_on(*source),
+        }
+    }
+
+    /// Which failures of the filesystem below are the caller's own: the rest are EIO to him.
+    fn passed_on(source: rustix::io::Errno) -> i32 {
+        const OWN: [i32; 6] = [
+            libc::ENOSPC,
+            libc::EDQUOT,
+            libc::EFBIG,
+            libc::EOPNOTSUPP,
+            libc::ENXIO,
+            libc::EINVAL,
+        ];
+        let errno = source.raw_os_error();
+        if OWN.contains(&errno) {
+            errno
+        } else {
+            libc::EIO
+        }
+    }
+
+    /// Whether an operator must look: the rest is a caller's mistake or was coped with.
+    #[must_use]
+    pub fn needs_operator(&self) -> bool {
+        match self {
+            Self::Io { .. } | Self::Registry { .. } | Self::Damaged(_) | Self::Fault(_) => {
+                self.errno() == libc::EIO || self.errno() == libc::ENOSPC
+            }
+            Self::Denied(_)
+            | Self::Forbidden(_)
+            | Self::NoPermission(_)
+            | Self::BadName(_)
+            | Self::Invalid(_)
+            | Self::Exists
+            | Self::NotFound
+            | Self::Busy(_)
+            | Self::BadHandle
+            | Self::BeyondEnd
+            | Self::Cancelled
+            | Self::WriterFailed(_)
+            | Self::Rejected(_)
+            | Self::ForeignAttribute
+            | Self::NoAttribute
+            | Self::Range
+            | Self::Conflict
+            | Self::Store(_)
+            | Self::Usage(_) => false,
+        }
+    }
+
+    /// The status with which the command line exits: 2 for what was typed wrongly, else 1.
+    #[must_use]
+    pub const fn exit_status(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Denied(_)
+            | Self::Forbidden(_)
+            | Self::NoPermission(_)
+            | Self::BadName(_)
+            | Self::Invalid(_)
+            | Self::Exists
+            | Self::NotFound
+            | Self::Busy(_)
+            | Self::BadHandle
+            | Self::BeyondEnd
+            | Self::Cancelled
+            | Self::WriterFailed(_)
+            | Self::Rejected(_)
+            | Self::Damaged(_)
+            | Self::ForeignAttribute
+            | Self::NoAttribute
+            | Self::Range
+            | Self::Io { .. }
+            | Self::Registry { .. }
+            | Self::Conflict
+            | Self::Store(_)
+            | Self::Fault(_) => 1,
+        }
+    }
+}
+
+impl From<NameFault> for Error {
+    fn from(fault: NameFault) -> Self {
+        Self::BadName(fault)
+    }
+}
+
+impl From<Reason> for Error {
+    fn from(reason: Reason) -> Self {
+        Self::Denied(reason)
+    }
+}

@@ -1,0 +1,374 @@
+//! What an image is: its id, name, digest, content and record.
+//!
+//! Every type is checked where it is made, so that what holds one need not ask again. This module
+//! refuses to know where records and bytes are kept, and what the time is.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+use crate::lifecycle::{Effect, Status, Step, Subject};
+
+mod name;
+
+pub use name::{ImageName, NAME_BYTES_MAX, NameFault};
+
+/// The identity of an image: a version 4 UUID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ImageId(Uuid);
+
+impl ImageId {
+    /// An id that nobody has had before.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    /// The id that `text` spells, if it spells one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        // Only the spelling that `Display` gives, so that an image has one name in `by-id/`.
+        let uuid = Uuid::try_parse(text).ok()?;
+        (uuid.hyphenated().to_string() == text).then_some(Self(uuid))
+    }
+
+    /// The id with these 16 bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
+    /// The 16 bytes of the id.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// The first four bytes, which the eight digits of a listed `NAME~ID8` spell.
+    #[must_use]
+    pub fn prefix(&self) -> IdPrefix {
+        let [a, b, c, d, ..] = *self.0.as_bytes();
+        IdPrefix([a, b, c, d])
+    }
+}
+
+impl fmt::Display for ImageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.hyphenated())
+    }
+}
+
+/// The first eight hex digits of an id, as `NAME~ID8` has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct IdPrefix([u8; 4]);
+
+impl IdPrefix {
+    /// The prefix with these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 4]) -> Self {
+        Self(bytes)
+    }
+
+    /// The lowest and the highest id that begin so.
+    #[must_use]
+    pub fn range(&self) -> (ImageId, ImageId) {
+        let mut low = [0; 16];
+        let mut high = [0xff; 16];
+        low[..4].copy_from_slice(&self.0);
+        high[..4].copy_from_slice(&self.0);
+        (ImageId::from_bytes(low), ImageId::from_bytes(high))
+    }
+}
+
+impl fmt::Display for IdPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A BLAKE3 digest of an image's whole content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest with these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes of the digest.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The digest that 64 lower-case hex digits spell.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let hash = blake3::Hash::from_hex(text).ok()?;
+        (hash.to_hex().as_str() == text).then(|| Self(*hash.as_bytes()))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The number of an image in the mount, the same across restarts and never given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ImageNumber(u64);
+
+impl ImageNumber {
+    /// The number `value`, counted from 1.
+    #[must_use]
+    pub const fn new(value: u64) -> Self {
+        Self(value)
+    }
+
+    /// The number itself.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// A moment, in nanoseconds since 1970-01-01 00:00 UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The moment `nanoseconds` after the epoch.
+    #[must_use]
+    pub const fn from_nanoseconds(nanoseconds: i64) -> Self {
+        Self(nanoseconds)
+    }
+
+    /// Nanoseconds since the epoch; negative before it.
+    #[must_use]
+    pub const fn as_nanoseconds(self) -> i64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_nanosecond(i128::from(self.0)) {
+            Ok(time) => write!(f, "{time:.0}"),
+            Err(_) => write!(f, "{} ns", self.0),
+        }
+    }
+}
+
+/// What the data of an image looks like on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DiskFormat {
+    /// No container that is known: the bytes are the disk.
+    Raw,
+    /// QEMU copy-on-write, version 2 or 3.
+    Qcow2,
+    /// VMware sparse extent.
+    Vmdk,
+    /// VirtualBox disk image.
+    Vdi,
+    /// Virtual PC.
+    Vhd,
+    /// Hyper-V.
+    Vhdx,
+    /// QEMU enhanced disk.
+    Qed,
+    /// An encrypted LUKS volume.
+    Luks,
+    /// An ISO 9660 volume.
+    Iso,
+    /// A raw disk with a GUID partition table.
+    Gpt,
+    /// A raw disk with a master boot record.
+    Mbr,
+}
+
+impl DiskFormat {
+    /// Every format.
+    pub const ALL: [Self; 11] = [
+        Self::Raw,
+        Self::Qcow2,
+        Self::Vmdk,
+        Self::Vdi,
+        Self::Vhd,
+        Self::Vhdx,
+        Self::Qed,
+        Self::Luks,
+        Self::Iso,
+        Self::Gpt,
+        Self::Mbr,
+    ];
+
+    /// The format's name, as it is written everywhere.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+            Self::Vmdk => "vmdk",
+            Self::Vdi => "vdi",
+            Self::Vhd => "vhd",
+            Self::Vhdx => "vhdx",
+            Self::Qed => "qed",
+            Self::Luks => "luks",
+            Self::Iso => "iso",
+            Self::Gpt => "gpt",
+            Self::Mbr => "mbr",
+        }
+    }
+
+    /// The format of that name, if there is one.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+}
+
+/// What a complete content is known to be. Its digest names it in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// BLAKE3 of all bytes.
+    pub digest: Digest,
+    /// Length in bytes.
+    pub size_bytes: u64,
+    /// Space taken on the disk in bytes; less than the length where there are holes.
+    pub allocated_bytes: u64,
+    /// What the content was found to be.
+    pub format: DiskFormat,
+}
+
+/// Where the bytes of an image are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Nowhere: none have come.
+    Absent,
+    /// In staging, still being written.
+    Staged,
+    /// Complete, under its digest (or, until the last close, in staging).
+    Sealed(Seal),
+    /// Given back; what they were is still known.
+    Gone(Seal),
+}
+
+impl Content {
+    /// What the content is known to be, once it is complete.
+    #[must_use]
+    pub const fn seal(&self) -> Option<&Seal> {
+        match self {
+            Self::Sealed(seal) | Self::Gone(seal) => Some(seal),
+            Self::Absent | Self::Staged => None,
+        }
+    }
+}
+
+/// Who owns a file, and what the mode bits let others do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ownership {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Permission bits, 07777.
+    pub mode: u32,
+}
+
+impl Ownership {
+    const PROTECTED: u32 = 0o1000;
+    const OTHERS_READ: u32 = 0o4;
+
+    /// Whether the sticky bit keeps the image from being removed or replaced.
+    #[must_use]
+    pub const fn is_protected(&self) -> bool {
+        self.mode & Self::PROTECTED != 0
+    }
+
+    /// Whether everyone may see the data.
+    #[must_use]
+    pub const fn is_public(&self) -> bool {
+        self.mode & Self::OTHERS_READ != 0
+    }
+}
+
+/// What the registry knows of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Its identity.
+    pub id: ImageId,
+    /// Its number in the mount.
+    pub number: ImageNumber,
+    /// How often the record was changed; a change compares it.
+    pub version: u64,
+    /// Its name.
+    pub name: ImageName,
+    /// Where it is in its life.
+    pub status: Status,
+    /// Where its bytes are.
+    pub content: Content,
+    /// Whose it is.
+    pub ownership: Ownership,
+    /// When the record was made.
+    pub created_at: Timestamp,
+    /// When the record last changed.
+    pub updated_at: Timestamp,
+    /// When the status last changed.
+    pub status_at: Timestamp,
+    /// When the content last changed, or what a tool set.
+    pub modified_at: Timestamp,
+    /// The status to restore to.
+    pub origin: Option<Status>,
+    /// The digest that this id is bound to since it was first active.
+    pub bound_digest: Option<Digest>,
+    /// Why it is where it is, for a person to read.
+    pub message: Option<String>,
+}
+
+impl Image {
+    /// What of the image a decision depends on.
+    #[must_use]
+    pub const fn subject(&self) -> Subject {
+        Subject {
+            status: self.status,
+            protected: self.ownership.is_protected(),
+        }
+    }
+
+    /// The record after `step` was taken at `now`. What the step does outside of the record is the
+    /// catalog's to do.
+    #[must_use]
+    pub fn stepped(&self, step: Step, now: Timestamp) -> Self {
+        let mut next = self.clone();
+        for effect in step.effects {
+            match effect {
+                Effect::Reclaim => next.content = next.content.reclaimed(),
+                Effect::ClearSize => next.content = Content::Absent,
+                Effect::RememberOrigin => next.origin = Some(self.status),
+                Effect::BindDigest => {
+                    next.bound_digest = next.content.seal().map(|seal| seal.digest);
+                }
+                Effect::CancelWriter | Effect::TakeName | Effect::DropRecord => {}
+            }
+        }
+        if next.status.restore_event().is_none() && step.to.restore_event().is_some() {
+            next.origin = None;
+        }
+        next.status = step.to;
+        next.status_at = now;
+        next.updated_at = now;
+        next
+    }
+}
+
+impl Content {
+    const fn reclaimed(self) -> Self {
+        match self {
+            Self::Sealed(seal) | Self::Gone(seal) => Self::Gone(seal),
+            Self::Absent | Self::Staged => Self::Absent,
+        }
+    }
+}
