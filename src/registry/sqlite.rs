@@ -1,0 +1,253 @@
+//! The registry in an SQLite database in WAL mode.
+//!
+//! One thread writes ([`writer`]); it takes all changes that wait and commits them together, so that
+//! they share one disk flush. Any number of threads read, each with a connection of its own.
+
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, OptionalExtension, Params, Row, params};
+
+use super::{Change, Draft, Key, Listed, Reclaim, Registry, Total};
+use crate::error::{Error, Result};
+use crate::image::{Digest, IdPrefix, Image, ImageId, ImageName, ImageNumber};
+use crate::lifecycle::Status;
+
+mod record;
+mod schema;
+mod writer;
+
+use record::{COLUMNS, image_of};
+use writer::{Job, Writer};
+
+/// Reading connections that are kept open; more are made when more threads read, and closed after.
+const IDLE_READERS_MAX: usize = 16;
+
+/// The registry of a store on one machine.
+pub struct SqliteRegistry {
+    path: PathBuf,
+    writer: Writer,
+    readers: Mutex<Vec<Connection>>,
+}
+
+impl SqliteRegistry {
+    /// Opens the database at `path`, making or upgrading its schema.
+    ///
+    /// # Errors
+    /// It can't be opened, is not a registry, or was made by a newer sps.
+    pub fn open(path: &Path) -> Result<Self> {
+        let mut connection = Connection::open(path).map_err(registry_error)?;
+        schema::prepare(&mut connection)?;
+        let checkpointer = open_again(path)?;
+        let writer = Writer::start(connection, checkpointer)?;
+        Ok(Self {
+            path: path.to_owned(),
+            writer,
+            readers: Mutex::new(Vec::new()),
+        })
+    }
+
+    fn read<T>(&self, ask: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        let idle = self.readers.lock().pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => {
+                let connection = open_again(&self.path)?;
+                connection
+                    .pragma_update(None, "query_only", true)
+                    .map_err(registry_error)?;
+                connection
+            }
+        };
+        let answer = ask(&connection).map_err(registry_error);
+        let mut readers = self.readers.lock();
+        if readers.len() < IDLE_READERS_MAX {
+            readers.push(connection);
+        }
+        answer
+    }
+
+    fn one(&self, condition: &str, values: impl Params) -> Result<Option<Image>> {
+        self.read(|connection| {
+            let sql = format!("SELECT {COLUMNS} FROM images i WHERE {condition}");
+            connection
+                .prepare_cached(&sql)?
+                .query_row(values, image_of)
+                .optional()
+        })
+    }
+
+    fn many<T>(
+        &self,
+        sql: &str,
+        values: impl Params,
+        take: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
+        self.read(|connection| {
+            connection
+                .prepare_cached(sql)?
+                .query_map(values, take)?
+                .collect()
+        })
+    }
+}
+
+impl Registry for SqliteRegistry {
+    fn create(&self, draft: Draft) -> Result<Image> {
+        self.writer.submit(|reply| Job::Create { draft, reply })
+    }
+
+    fn commit(&self, change: Change) -> Result<()> {
+        self.writer.submit(|reply| Job::Commit { change, reply })
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.writer.submit(|reply| Job::Flush { reply })
+    }
+
+    fn image(&self, key: Key) -> Result<Option<Image>> {
+        match key {
+            Key::Id(id) => self.one("i.id = ?1", params![id.as_bytes()]),
+            Key::Number(number) => self.one("i.number = ?1", params![column(number.get())?]),
+        }
+    }
+
+    fn find(
+        &self,
+        status: Status,
+        name: &ImageName,
+        prefix: Option<IdPrefix>,
+    ) -> Result<Option<Image>> {
+        const NEWEST: &str =
+            "i.status = ?1 AND i.name = ?2 ORDER BY i.status_at DESC, i.number DESC LIMIT 1";
+        const BY_PREFIX: &str = "i.status = ?1 AND i.name = ?2 AND i.id BETWEEN ?3 AND ?4 LIMIT 1";
+        match prefix {
+            None => self.one(NEWEST, params![status.name(), name.as_str()]),
+            Some(prefix) => {
+                let (low, high) = prefix.range();
+                self.one(
+                    BY_PREFIX,
+                    params![
+                        status.name(),
+                        name.as_str(),
+                        low.as_bytes(),
+                        high.as_bytes()
+                    ],
+                )
+            }
+        }
+    }
+
+    fn page(&self, status: Option<Status>, after: ImageNumber, limit: u32) -> Result<Vec<Listed>> {
+        let listed = |row: &Row<'_>| {
+            Ok(Listed {
+                image: image_of(row)?,
+                is_shadowed: row.get("is_shadowed")?,
+            })
+        };
+        let after = column(after.get())?;
+        match status {
+            Some(status) => self.many(
+                &format!(
+                    "SELECT {COLUMNS}, {SHADOWED} AS is_shadowed FROM images i
+                     WHERE i.status = ?1 AND i.number > ?2 ORDER BY i.number LIMIT ?3"
+                ),
+                params![status.name(), after, limit],
+                listed,
+            ),
+            None => self.many(
+                &format!(
+                    "SELECT {COLUMNS}, {SHADOWED} AS is_shadowed FROM images i
+                     WHERE i.number > ?1 ORDER BY i.number LIMIT ?2"
+                ),
+                params![after, limit],
+                listed,
+            ),
+        }
+    }
+
+    fn is_shadowed(&self, image: &Image) -> Result<bool> {
+        let number = column(image.number.get())?;
+        self.read(|connection| {
+            connection
+                .prepare_cached(&format!(
+                    "SELECT {SHADOWED} FROM images i WHERE i.number = ?1"
+                ))?
+                .query_row(params![number], |row| row.get(0))
+                .optional()
+                .map(|found| found.unwrap_or(false))
+        })
+    }
+
+    fn totals(&self) -> Result<Vec<Total>> {
+        self.many("SELECT status, images, size_bytes FROM totals", [], |row| {
+            Ok(Total {
+                status: record::status_of(row.get_ref("status")?)?,
+                images: record::unsigned(row.get("images")?)?,
+                size_bytes: record::unsigned(row.get("size_bytes")?)?,
+            })
+        })
+    }
+
+    fn latest(&self, status: Status, limit: u32) -> Result<Vec<Image>> {
+        self.many(
+            &format!(
+                "SELECT {COLUMNS} FROM images i WHERE i.status = ?1
+                 ORDER BY i.status_at DESC, i.number DESC LIMIT ?2"
+            ),
+            params![status.name(), limit],
+            image_of,
+        )
+    }
+
+    fn is_referenced(&self, digest: &Digest) -> Result<bool> {
+        self.read(|connection| {
+            connection
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM images WHERE held_digest = ?1)")?
+                .query_row(params![digest.as_bytes()], |row| row.get(0))
+        })
+    }
+
+    fn reclaims(&self, limit: u32) -> Result<Vec<Reclaim>> {
+        self.many(
+            "SELECT id, digest FROM reclaims LIMIT ?1",
+            params![limit],
+            |row| {
+                Ok(Reclaim {
+                    id: ImageId::from_bytes(row.get("id")?),
+                    digest: Digest::from_bytes(row.get("digest")?),
+                })
+            },
+        )
+    }
+
+    fn settle(&self, reclaims: &[Reclaim]) -> Result<()> {
+        self.writer.submit(|reply| Job::Settle {
+            reclaims: reclaims.to_vec(),
+            reply,
+        })
+    }
+}
+
+/// Whether a newer image of the same status and name than `i` is there.
+const SHADOWED: &str = "EXISTS (SELECT 1 FROM images n WHERE n.status = i.status
+    AND n.name = i.name AND (n.status_at, n.number) > (i.status_at, i.number))";
+
+fn open_again(path: &Path) -> Result<Connection> {
+    let connection = Connection::open(path).map_err(registry_error)?;
+    schema::tune(&connection).map_err(registry_error)?;
+    Ok(connection)
+}
+
+fn column(value: u64) -> Result<i64> {
+    i64::try_from(value).map_err(|_| Error::Invalid(format!("{value} is out of range")))
+}
+
+fn registry_error(error: rusqlite::Error) -> Error {
+    use rusqlite::ErrorCode;
+    let code = error.sqlite_error_code();
+    Error::Registry {
+        what: error.to_string(),
+        is_full: code == Some(ErrorCode::DiskFull),
+    }
+}

@@ -1,0 +1,182 @@
+//! An image as a row, and back. What is read is checked: a row that makes no sense is an error.
+
+use rusqlite::types::{FromSqlError, Type, ValueRef};
+use rusqlite::{Connection, Row, named_params};
+
+use crate::image::{
+    Content, Digest, DiskFormat, Image, ImageId, ImageName, ImageNumber, Ownership, Seal, Timestamp,
+};
+use crate::lifecycle::Status;
+use crate::registry::Draft;
+
+/// The columns that [`image_of`] reads, of a table that is called `i`.
+pub(super) const COLUMNS: &str = "i.number, i.id, i.version, i.name, i.status, i.content, i.digest,
+    i.size_bytes, i.allocated_bytes, i.disk_format, i.uid, i.gid, i.mode, i.created_at,
+    i.updated_at, i.status_at, i.modified_at, i.origin, i.bound_digest, i.message";
+
+/// Writes the first row of an image.
+pub(super) fn insert(connection: &Connection, draft: &Draft) -> rusqlite::Result<Image> {
+    connection
+        .prepare_cached(
+            "INSERT INTO images (id, version, name, unique_name, status, content, uid, gid, mode,
+                 created_at, updated_at, status_at, modified_at)
+             VALUES (:id, 1, :name, :unique, :status, :content, :uid, :gid, :mode,
+                 :at, :at, :at, :at)",
+        )?
+        .execute(named_params! {
+            ":id": draft.id.as_bytes(),
+            ":name": draft.name.as_str(),
+            ":unique": draft.status.has_unique_names().then(|| draft.name.as_str()),
+            ":status": draft.status.name(),
+            ":content": kind(&Content::Absent),
+            ":uid": draft.ownership.uid,
+            ":gid": draft.ownership.gid,
+            ":mode": draft.ownership.mode,
+            ":at": draft.created_at.as_nanoseconds(),
+        })?;
+    Ok(Image {
+        id: draft.id,
+        number: ImageNumber::new(unsigned(connection.last_insert_rowid())?),
+        version: 1,
+        name: draft.name.clone(),
+        status: draft.status,
+        content: Content::Absent,
+        ownership: draft.ownership,
+        created_at: draft.created_at,
+        updated_at: draft.created_at,
+        status_at: draft.created_at,
+        modified_at: draft.created_at,
+        origin: None,
+        bound_digest: None,
+        message: None,
+    })
+}
+
+/// Writes `image` over the row of the version that was read. Answers false when it has another.
+pub(super) fn update(connection: &Connection, image: &Image) -> rusqlite::Result<bool> {
+    let seal = image.content.seal();
+    let digest = seal.map(|seal| seal.digest.as_bytes());
+    let held = match image.content {
+        Content::Sealed(_) => digest,
+        Content::Absent | Content::Staged | Content::Gone(_) => None,
+    };
+    let changed = connection
+        .prepare_cached(
+            "UPDATE images SET version = version + 1, name = :name, unique_name = :unique,
+                 status = :status, content = :content, digest = :digest, held_digest = :held,
+                 size_bytes = :size, allocated_bytes = :allocated, disk_format = :format,
+                 uid = :uid, gid = :gid, mode = :mode, updated_at = :updated,
+                 status_at = :status_at, modified_at = :modified, origin = :origin,
+                 bound_digest = :bound, message = :message
+             WHERE id = :id AND version = :version",
+        )?
+        .execute(named_params! {
+            ":id": image.id.as_bytes(),
+            ":version": signed(image.version)?,
+            ":name": image.name.as_str(),
+            ":unique": image.status.has_unique_names().then(|| image.name.as_str()),
+            ":status": image.status.name(),
+            ":content": kind(&image.content),
+            ":digest": digest,
+            ":held": held,
+            ":size": seal.map(|seal| signed(seal.size_bytes)).transpose()?,
+            ":allocated": seal.map(|seal| signed(seal.allocated_bytes)).transpose()?,
+            ":format": seal.map(|seal| seal.format.name()),
+            ":uid": image.ownership.uid,
+            ":gid": image.ownership.gid,
+            ":mode": image.ownership.mode,
+            ":updated": image.updated_at.as_nanoseconds(),
+            ":status_at": image.status_at.as_nanoseconds(),
+            ":modified": image.modified_at.as_nanoseconds(),
+            ":origin": image.origin.map(Status::name),
+            ":bound": image.bound_digest.as_ref().map(Digest::as_bytes),
+            ":message": image.message,
+        })?;
+    Ok(changed == 1)
+}
+
+/// Reads the columns of [`COLUMNS`].
+pub(super) fn image_of(row: &Row<'_>) -> rusqlite::Result<Image> {
+    let name: String = row.get("name")?;
+    let name =
+        ImageName::new(name.as_bytes()).map_err(|fault| broken(&format!("name: {fault}")))?;
+    let origin = row.get::<_, Option<String>>("origin")?;
+    let time = |column| row.get(column).map(Timestamp::from_nanoseconds);
+    Ok(Image {
+        id: ImageId::from_bytes(row.get("id")?),
+        number: ImageNumber::new(unsigned(row.get("number")?)?),
+        version: unsigned(row.get("version")?)?,
+        name,
+        status: status_of(row.get_ref("status")?)?,
+        content: content_of(row)?,
+        ownership: Ownership {
+            uid: row.get("uid")?,
+            gid: row.get("gid")?,
+            mode: row.get("mode")?,
+        },
+        created_at: time("created_at")?,
+        updated_at: time("updated_at")?,
+        status_at: time("status_at")?,
+        modified_at: time("modified_at")?,
+        origin: origin.as_deref().map(status_named).transpose()?,
+        bound_digest: row
+            .get::<_, Option<[u8; 32]>>("bound_digest")?
+            .map(Digest::from_bytes),
+        message: row.get("message")?,
+    })
+}
+
+const fn kind(content: &Content) -> &'static str {
+    match content {
+        Content::Absent => "absent",
+        Content::Staged => "staged",
+        Content::Sealed(_) => "sealed",
+        Content::Gone(_) => "gone",
+    }
+}
+
+fn content_of(row: &Row<'_>) -> rusqlite::Result<Content> {
+    let kind: String = row.get("content")?;
+    match kind.as_str() {
+        "absent" => Ok(Content::Absent),
+        "staged" => Ok(Content::Staged),
+        "sealed" => Ok(Content::Sealed(seal_of(row)?)),
+        "gone" => Ok(Content::Gone(seal_of(row)?)),
+        other => Err(broken(&format!("content {other:?}"))),
+    }
+}
+
+fn seal_of(row: &Row<'_>) -> rusqlite::Result<Seal> {
+    let format: String = row.get("disk_format")?;
+    Ok(Seal {
+        digest: Digest::from_bytes(row.get("digest")?),
+        size_bytes: unsigned(row.get("size_bytes")?)?,
+        allocated_bytes: unsigned(row.get("allocated_bytes")?)?,
+        format: DiskFormat::from_name(&format)
+            .ok_or_else(|| broken(&format!("disk_format {format:?}")))?,
+    })
+}
+
+/// The status that a column names.
+pub(super) fn status_of(value: ValueRef<'_>) -> rusqlite::Result<Status> {
+    let name = value.as_str().map_err(|error| broken(&error.to_string()))?;
+    status_named(name)
+}
+
+fn status_named(name: &str) -> rusqlite::Result<Status> {
+    Status::from_name(name).ok_or_else(|| broken(&format!("status {name:?}")))
+}
+
+/// A number that is never negative.
+pub(super) fn unsigned(value: i64) -> rusqlite::Result<u64> {
+    u64::try_from(value).map_err(|_| broken(&format!("{value} is negative")))
+}
+
+fn signed(value: u64) -> rusqlite::Result<i64> {
+    i64::try_from(value).map_err(|_| broken(&format!("{value} is out of range")))
+}
+
+fn broken(what: &str) -> rusqlite::Error {
+    let fault = FromSqlError::Other(what.into());
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, fault.into())
+}

@@ -1,0 +1,131 @@
+//! The tables, their versions, and how an older database is brought up to date.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::registry_error;
+use crate::error::{Error, Result};
+
+/// What marks a database as a registry of sps: the letters `sps1`.
+const APPLICATION_ID: i32 = 0x7370_7331;
+
+/// How each version of the schema is made from the one before it.
+///
+/// `unique_name` is set where the lifecycle lets only one image of a name have its status, and
+/// `held_digest` where the record holds sealed data: the index of it is the count of references.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE images (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id BLOB NOT NULL UNIQUE,
+        version INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        unique_name TEXT UNIQUE,
+        status TEXT NOT NULL,
+        content TEXT NOT NULL,
+        digest BLOB,
+        held_digest BLOB,
+        size_bytes INTEGER,
+        allocated_bytes INTEGER,
+        disk_format TEXT,
+        uid INTEGER NOT NULL,
+        gid INTEGER NOT NULL,
+        mode INTEGER NOT NULL,
+        created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL,
+        status_at INTEGER NOT NULL,
+        modified_at INTEGER NOT NULL,
+        origin TEXT,
+        bound_digest BLOB,
+        message TEXT
+    ) STRICT;
+    CREATE INDEX images_by_name ON images (status, name, status_at, number);
+    CREATE INDEX images_by_number ON images (status, number);
+    CREATE INDEX images_by_time ON images (status, status_at, number);
+    CREATE INDEX images_by_held_digest ON images (held_digest) WHERE held_digest IS NOT NULL;
+
+    CREATE TABLE reclaims (
+        id BLOB NOT NULL,
+        digest BLOB NOT NULL,
+        PRIMARY KEY (id, digest)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE totals (
+        status TEXT PRIMARY KEY,
+        images INTEGER NOT NULL,
+        size_bytes INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TRIGGER totals_insert AFTER INSERT ON images BEGIN
+        INSERT INTO totals VALUES (new.status, 1, iif(new.held_digest IS NULL, 0, new.size_bytes))
+            ON CONFLICT (status) DO UPDATE SET
+                images = images + 1, size_bytes = size_bytes + excluded.size_bytes;
+    END;
+    CREATE TRIGGER totals_delete AFTER DELETE ON images BEGIN
+        UPDATE totals SET images = images - 1,
+            size_bytes = size_bytes - iif(old.held_digest IS NULL, 0, old.size_bytes)
+            WHERE status = old.status;
+    END;
+    CREATE TRIGGER totals_update AFTER UPDATE OF status, held_digest, size_bytes ON images BEGIN
+        UPDATE totals SET images = images - 1,
+            size_bytes = size_bytes - iif(old.held_digest IS NULL, 0, old.size_bytes)
+            WHERE status = old.status;
+        INSERT INTO totals VALUES (new.status, 1, iif(new.held_digest IS NULL, 0, new.size_bytes))
+            ON CONFLICT (status) DO UPDATE SET
+                images = images + 1, size_bytes = size_bytes + excluded.size_bytes;
+    END;
+"];
+
+/// Makes the schema or brings it up to date, and sets the connection up.
+pub(super) fn prepare(connection: &mut Connection) -> Result<()> {
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(|error| not_a_registry(&error))?;
+    let mark = pragma(connection, "application_id")?;
+    if tables > 0 && mark != i64::from(APPLICATION_ID) {
+        return Err(Error::Store(
+            "sps.db is a database, but not a registry of sps".into(),
+        ));
+    }
+    let version = pragma(connection, "user_version")?;
+    let newest = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    if version > newest {
+        return Err(Error::Store(format!(
+            "the registry has version {version} and this sps knows {newest}: use a newer sps"
+        )));
+    }
+    connection
+        .pragma_update(None, "journal_mode", "wal")
+        .map_err(registry_error)?;
+    tune(connection).map_err(registry_error)?;
+    let done = usize::try_from(version).unwrap_or(0);
+    for (to, sql) in (1i64..).zip(MIGRATIONS).skip(done) {
+        migrate(connection, sql, to).map_err(registry_error)?;
+    }
+    Ok(())
+}
+
+/// Sets up a connection, whichever it is.
+pub(super) fn tune(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    // The writer leaves checkpoints to a thread of their own; see `writer`.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "cache_size", -1024)
+}
+
+fn migrate(connection: &mut Connection, sql: &str, to: i64) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(sql)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", to)?;
+    transaction.commit()
+}
+
+fn pragma(connection: &Connection, name: &str) -> Result<i64> {
+    connection
+        .pragma_query_value(None, name, |row| row.get(0))
+        .map_err(|error| not_a_registry(&error))
+}
+
+fn not_a_registry(error: &rusqlite::Error) -> Error {
+    Error::Store(format!("sps.db can't be used as a registry: {error}"))
+}
