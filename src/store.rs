@@ -1,0 +1,109 @@
+//! The store: bytes on their way in, and bytes under their digest.
+//!
+//! A backend stands behind [`Store`]. It moves and keeps bytes; it refuses to know what a status is and
+//! which image has what. Data that is sealed never changes.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::image::{Digest, ImageId, Seal};
+
+mod file;
+mod local;
+
+pub use file::{Extent, Seek, StoreFile};
+pub use local::{LocalStore, OpenOptions};
+
+/// How much room there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes in all.
+    pub total_bytes: u64,
+    /// Bytes free.
+    pub free_bytes: u64,
+    /// Bytes free to those who are not root.
+    pub available_bytes: u64,
+}
+
+/// What keeps the bytes.
+pub trait Store: Send + Sync {
+    /// Makes an empty file in staging for the data of `id`.
+    ///
+    /// # Errors
+    /// There is one already, or the disk refuses.
+    fn stage(&self, id: ImageId) -> Result<StoreFile>;
+
+    /// The staged data of `id`, if there is any.
+    ///
+    /// # Errors
+    /// It can't be opened.
+    fn staged(&self, id: ImageId) -> Result<Option<StoreFile>>;
+
+    /// Returns when the staged data of `id`, and that it is there, is on the disk.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    fn sync(&self, staged: &StoreFile) -> Result<()>;
+
+    /// Gives the staged data of `id` its digest for a name, durably. Where that content is there
+    /// already, the staged copy goes. Harmless when it was done before.
+    ///
+    /// # Errors
+    /// There is no such data, staged or sealed, or the disk refuses.
+    fn seal(&self, id: ImageId, seal: &Seal) -> Result<()>;
+
+    /// Drops the staged data of `id`; harmless if there is none.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    fn discard(&self, id: ImageId) -> Result<()>;
+
+    /// Drops whatever is in staging and is not of an image for which `keep` says so. Answers how
+    /// many files that were.
+    ///
+    /// # Errors
+    /// Staging can't be read or changed.
+    fn discard_strays(&self, keep: &dyn Fn(ImageId) -> bool) -> Result<u64>;
+
+    /// Sealed data, to read. Whoever has it goes on reading after it was dropped.
+    ///
+    /// # Errors
+    /// It is not there, or can't be opened.
+    fn open(&self, digest: &Digest) -> Result<Arc<StoreFile>>;
+
+    /// Drops sealed data; harmless if it is gone.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    fn drop_sealed(&self, digest: &Digest) -> Result<()>;
+
+    /// Calls `visit` with the digest of all that is sealed.
+    ///
+    /// # Errors
+    /// The store can't be read, or `visit` failed.
+    fn each_sealed(&self, visit: &mut dyn FnMut(Digest) -> Result<()>) -> Result<()>;
+
+    /// Keeps what is known of an image beside its data, durably.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    fn put_manifest(&self, id: ImageId, text: &str) -> Result<()>;
+
+    /// Drops the manifest of `id`; harmless if there is none.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    fn drop_manifest(&self, id: ImageId) -> Result<()>;
+
+    /// Calls `visit` with the text of every manifest.
+    ///
+    /// # Errors
+    /// The store can't be read, or `visit` failed.
+    fn each_manifest(&self, visit: &mut dyn FnMut(&str) -> Result<()>) -> Result<()>;
+
+    /// How much room there is.
+    ///
+    /// # Errors
+    /// The filesystem does not say.
+    fn space(&self) -> Result<Space>;
+}

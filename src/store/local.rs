@@ -1,0 +1,353 @@
+//! The store in a local directory.
+//!
+//! ```text
+//! STORE/
+//!   sps.db (+ -wal, -shm)      the registry, which this module only names
+//!   blobs/ab/<blake3>          sealed data, mode 0400
+//!   staging/<image id>         data being written
+//!   manifests/<image id>.json  what is known of each sealed image
+//!   config.toml  lock  sps.log
+//! ```
+
+use std::fs::{DirBuilder, File};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Space, Store, StoreFile};
+use crate::error::{Error, Result};
+use crate::image::{Digest, ImageId, Seal};
+
+mod lock;
+
+use lock::Lock;
+
+const BLOBS: &str = "blobs";
+const STAGING: &str = "staging";
+const MANIFESTS: &str = "manifests";
+const REGISTRY: &str = "sps.db";
+
+/// What a directory may hold that is to become a store.
+const HARMLESS: [&str; 5] = [
+    "config.toml",
+    "lock",
+    "sps.log",
+    "lost+found",
+    "sps.log.old",
+];
+
+/// How a store is to be opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenOptions {
+    /// Take a network or FUSE filesystem too, where locks and durability are in doubt.
+    pub any_filesystem: bool,
+}
+
+/// A store on the disk of this machine, locked against a second daemon.
+pub struct LocalStore {
+    root: PathBuf,
+    _lock: Lock,
+}
+
+impl LocalStore {
+    /// Opens the store at `root`, making it where there is none.
+    ///
+    /// # Errors
+    /// The directory is something else, can't be written, is on a filesystem that can't be trusted, or
+    /// another daemon has it.
+    pub fn open(root: &Path, options: OpenOptions) -> Result<Self> {
+        make_directory(root)?;
+        if !options.any_filesystem {
+            refuse_foreign_filesystem(root)?;
+        }
+        refuse_what_is_no_store(root)?;
+        let lock = Lock::take(&root.join("lock"))?;
+        for part in [BLOBS, STAGING, MANIFESTS] {
+            make_directory(&root.join(part))?;
+        }
+        sync_directory(root)?;
+        Ok(Self {
+            root: root.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    /// Where the registry of this store is.
+    #[must_use]
+    pub fn registry_path(&self) -> PathBuf {
+        self.root.join(REGISTRY)
+    }
+
+    fn staging_path(&self, id: ImageId) -> PathBuf {
+        self.root.join(STAGING).join(id.to_string())
+    }
+
+    fn blob_directory(&self, digest: &Digest) -> PathBuf {
+        let [first, ..] = digest.as_bytes();
+        self.root.join(BLOBS).join(format!("{first:02x}"))
+    }
+
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.blob_directory(digest).join(digest.to_string())
+    }
+
+    fn manifest_path(&self, id: ImageId) -> PathBuf {
+        self.root.join(MANIFESTS).join(format!("{id}.json"))
+    }
+
+    fn name_of(&self, path: &Path) -> String {
+        path.strip_prefix(&self.root)
+            .unwrap_or(path)
+            .display()
+            .to_string()
+    }
+
+    fn failed<'a>(&'a self, op: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> Error {
+        move |error| Error::io(op, self.name_of(path), error)
+    }
+
+    fn length_of(&self, path: &Path) -> Result<Option<u64>> {
+        match std::fs::symlink_metadata(path) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed("stat", path)(error)),
+        }
+    }
+
+    fn remove(&self, path: &Path) -> Result<()> {
+        match std::fs::remove_file(path) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(self.failed("remove", path)(error)),
+        }
+    }
+
+    fn entries(&self, directory: &Path) -> Result<Vec<PathBuf>> {
+        std::fs::read_dir(directory)
+            .and_then(|entries| {
+                entries
+                    .map(|entry| entry.map(|entry| entry.path()))
+                    .collect()
+            })
+            .map_err(self.failed("list", directory))
+    }
+}
+
+impl Store for LocalStore {
+    fn stage(&self, id: ImageId) -> Result<StoreFile> {
+        let path = self.staging_path(id);
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(self.failed("create", &path))?;
+        Ok(StoreFile::new(file, self.name_of(&path)))
+    }
+
+    fn staged(&self, id: ImageId) -> Result<Option<StoreFile>> {
+        let path = self.staging_path(id);
+        match File::options().read(true).write(true).open(&path) {
+            Ok(file) => Ok(Some(StoreFile::new(file, self.name_of(&path)))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed("open", &path)(error)),
+        }
+    }
+
+    fn sync(&self, staged: &StoreFile) -> Result<()> {
+        staged.sync()?;
+        sync_directory(&self.root.join(STAGING))
+    }
+
+    fn seal(&self, id: ImageId, seal: &Seal) -> Result<()> {
+        let staged = self.staging_path(id);
+        let blob = self.blob_path(&seal.digest);
+        let is_there = self.length_of(&blob)? == Some(seal.size_bytes);
+        if is_there {
+            return self.remove(&staged);
+        }
+        let directory = self.blob_directory(&seal.digest);
+        if self.length_of(&directory)?.is_none() {
+            make_directory(&directory)?;
+            sync_directory(&self.root.join(BLOBS))?;
+        }
+        std::fs::set_permissions(&staged, std::fs::Permissions::from_mode(0o400))
+            .and_then(|()| std::fs::rename(&staged, &blob))
+            .map_err(self.failed("seal", &staged))?;
+        sync_directory(&directory)
+    }
+
+    fn discard(&self, id: ImageId) -> Result<()> {
+        self.remove(&self.staging_path(id))
+    }
+
+    fn discard_strays(&self, keep: &dyn Fn(ImageId) -> bool) -> Result<u64> {
+        let mut dropped = 0;
+        for path in self.entries(&self.root.join(STAGING))? {
+            let id = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .and_then(ImageId::parse);
+            if !id.is_some_and(keep) {
+                self.remove(&path)?;
+                dropped += 1;
+            }
+        }
+        Ok(dropped)
+    }
+
+    fn open(&self, digest: &Digest) -> Result<Arc<StoreFile>> {
+        let path = self.blob_path(digest);
+        let file = File::open(&path).map_err(self.failed("open", &path))?;
+        Ok(Arc::new(StoreFile::new(file, self.name_of(&path))))
+    }
+
+    fn drop_sealed(&self, digest: &Digest) -> Result<()> {
+        self.remove(&self.blob_path(digest))
+    }
+
+    fn each_sealed(&self, visit: &mut dyn FnMut(Digest) -> Result<()>) -> Result<()> {
+        for directory in self.entries(&self.root.join(BLOBS))? {
+            for path in self.entries(&directory)? {
+                let name = path.file_name().and_then(|name| name.to_str());
+                match name.and_then(Digest::parse) {
+                    Some(digest) => visit(digest)?,
+                    None => log::warn!("{} is not a file of sps", self.name_of(&path)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put_manifest(&self, id: ImageId, text: &str) -> Result<()> {
+        let path = self.manifest_path(id);
+        let draft = path.with_extension("json.new");
+        File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&draft)
+            .and_then(|mut file| {
+                file.write_all(text.as_bytes())?;
+                file.sync_data()
+            })
+            .and_then(|()| std::fs::rename(&draft, &path))
+            .map_err(self.failed("write", &path))?;
+        sync_directory(&self.root.join(MANIFESTS))
+    }
+
+    fn drop_manifest(&self, id: ImageId) -> Result<()> {
+        self.remove(&self.manifest_path(id))
+    }
+
+    fn each_manifest(&self, visit: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+        for path in self.entries(&self.root.join(MANIFESTS))? {
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "json")
+            {
+                let text = std::fs::read_to_string(&path).map_err(self.failed("read", &path))?;
+                visit(&text)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn space(&self) -> Result<Space> {
+        let found = rustix::fs::statvfs(&self.root)
+            .map_err(|error| Error::io("statvfs", &self.root, error))?;
+        Ok(Space {
+            total_bytes: found.f_blocks * found.f_frsize,
+            free_bytes: found.f_bfree * found.f_frsize,
+            available_bytes: found.f_bavail * found.f_frsize,
+        })
+    }
+}
+
+fn make_directory(path: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| {
+            let path = path.display();
+            Error::Store(format!(
+                "store {path}: {error}: choose a directory you can write with --store"
+            ))
+        })
+}
+
+fn sync_directory(path: &Path) -> Result<()> {
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| Error::io("sync", path, error))
+}
+
+/// A directory that has other things in it is somebody's, and a store that lost its registry would be
+/// taken for an empty one.
+fn refuse_what_is_no_store(root: &Path) -> Result<()> {
+    let entries = std::fs::read_dir(root).and_then(|all| {
+        all.map(|entry| entry.map(|entry| entry.file_name()))
+            .collect::<std::io::Result<Vec<_>>>()
+    });
+    let names = entries.map_err(|error| {
+        Error::Store(format!(
+            "store {}: {error}: run as its owner",
+            root.display()
+        ))
+    })?;
+    let has = |name: &str| names.iter().any(|found| found == name);
+    if has(REGISTRY) {
+        return Ok(());
+    }
+    let parts = [BLOBS, STAGING, MANIFESTS];
+    let foreign = names
+        .iter()
+        .find(|name| !HARMLESS.iter().chain(&parts).any(|known| *name == *known));
+    if let Some(name) = foreign {
+        return Err(Error::Store(format!(
+            "{} is not a store: it has no sps.db, but {}. Choose an empty directory with --store",
+            root.display(),
+            name.display(),
+        )));
+    }
+    let has_data = parts.iter().filter(|part| **part != STAGING).any(|part| {
+        std::fs::read_dir(root.join(part)).is_ok_and(|mut entries| entries.next().is_some())
+    });
+    if has_data {
+        return Err(Error::Store(format!(
+            "{} has images but no sps.db: put sps.db back from a copy, or a new registry would take \
+             all its data for orphans",
+            root.display()
+        )));
+    }
+    Ok(())
+}
+
+fn refuse_foreign_filesystem(root: &Path) -> Result<()> {
+    /// Filesystems on which locks and durability are another machine's or process's word: from
+    /// `linux/magic.h`, and CIFS and 9P from their own headers.
+    const FOREIGN: [(u64, &str); 8] = [
+        (0x6969, "NFS"),
+        (0x517b, "SMB"),
+        (0xff53_4d42, "CIFS"),
+        (0xfe53_4d42, "SMB2"),
+        (0x6573_5546, "FUSE"),
+        (0x0102_1997, "9P"),
+        (0x00c3_6400, "Ceph"),
+        (0x5346_414f, "AFS"),
+    ];
+    let found = rustix::fs::statfs(root).map_err(|error| Error::io("statfs", root, error))?;
+    let magic = u64::try_from(found.f_type).unwrap_or(0) & 0xffff_ffff;
+    match FOREIGN.iter().find(|(known, _)| *known == magic) {
+        Some((_, name)) => Err(Error::Store(format!(
+            "store {} is on a {name} filesystem, where a lock or a flush can't be trusted: choose a \
+             local disk, or mount with -o any_filesystem",
+            root.display()
+        ))),
+        None => Ok(()),
+    }
+}

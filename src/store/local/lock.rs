@@ -1,0 +1,53 @@
+//! One daemon a store: a lock on a file of it, which the end of the process takes off.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::FlockOperation;
+
+use crate::error::{Error, Result};
+
+/// The lock, held as long as this lives.
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock, and writes this process's number into the file for others to read.
+    pub(super) fn take(path: &Path) -> Result<Self> {
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| {
+                Error::Store(format!(
+                    "store lock {}: {error}: run as its owner",
+                    path.display()
+                ))
+            })?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                let holder = match file.read_to_string(&mut holder) {
+                    Ok(_) => holder.trim(),
+                    Err(_) => "?",
+                };
+                return Err(Error::Busy(format!(
+                    "the store of {} is in use by process {holder}: unmount it there first",
+                    path.display()
+                )));
+            }
+            Err(error) => return Err(Error::io("lock", path, error)),
+        }
+        file.set_len(0)
+            .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()))
+            .map_err(|error| Error::io("write", path, error))?;
+        Ok(Self { _file: file })
+    }
+}
