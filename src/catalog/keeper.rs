@@ -1,0 +1,204 @@
+//! The thread that does what nobody waits for: gives back the data of deleted images, publishes what
+//! could not be published at once, and looks for data that belongs to nobody.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::manifest::Manifest;
+use super::reserve::Claim;
+use super::{Content, Shared};
+use crate::error::{Error, Result};
+use crate::failpoint::{Failpoint, hit};
+use crate::image::Digest;
+use crate::registry::Key;
+
+/// How many contents are given back between two commits.
+const BATCH: u32 = 64;
+
+/// How long the keeper waits before it tries again what did not succeed.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Orphans that are looked at in one sweep; the rest waits for the next mount.
+const ORPHANS_MAX: usize = 10_000;
+
+#[derive(Default)]
+struct Signal {
+    wanted: Mutex<Wanted>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Wanted {
+    work: bool,
+    stop: bool,
+}
+
+/// The handle to the keeper's thread.
+pub(super) struct Keeper {
+    signal: Arc<Signal>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Keeper {
+    /// Starts the thread.
+    pub(super) fn start(shared: Arc<Shared>) -> Result<Self> {
+        let signal = Arc::new(Signal::default());
+        let its_signal = Arc::clone(&signal);
+        let thread = std::thread::Builder::new()
+            .name("keeper".into())
+            .spawn(move || keep(&shared, &its_signal))
+            .map_err(|error| Error::io("start thread", "keeper", error))?;
+        Ok(Self {
+            signal,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Tells the thread that there may be work.
+    pub(super) fn wake(&self) {
+        self.signal.wanted.lock().work = true;
+        self.signal.changed.notify_one();
+    }
+
+    /// Lets the thread finish what it is at, and ends it.
+    pub(super) fn stop(&self) {
+        self.signal.wanted.lock().stop = true;
+        self.signal.changed.notify_one();
+        let thread = self.thread.lock().take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            log::error!("the keeper ended in a panic");
+        }
+    }
+}
+
+fn keep(shared: &Shared, signal: &Signal) {
+    report("sweep", shared.sweep_orphans(|| signal.wanted.lock().stop));
+    loop {
+        let is_done = report("reclaim", shared.drain_reclaims()) && shared.publish_kept();
+        let mut wanted = signal.wanted.lock();
+        while !wanted.work && !wanted.stop {
+            if is_done {
+                signal.changed.wait(&mut wanted);
+            } else if signal.changed.wait_for(&mut wanted, RETRY).timed_out() {
+                break;
+            }
+        }
+        wanted.work = false;
+        if wanted.stop {
+            drop(wanted);
+            report("reclaim", shared.drain_reclaims());
+            shared.publish_kept();
+            return;
+        }
+    }
+}
+
+fn report(op: &str, outcome: Result<()>) -> bool {
+    outcome
+        .inspect_err(|error| log::error!("op={op} errno={}: {error}", error.errno()))
+        .is_ok()
+}
+
+impl Shared {
+    fn drain_reclaims(&self) -> Result<()> {
+        while self.reclaim()? {}
+        Ok(())
+    }
+
+    /// Gives back a batch of what no record holds. Answers whether there was any.
+    pub(super) fn reclaim(&self) -> Result<bool> {
+        let batch = self.registry.reclaims(BATCH)?;
+        if batch.is_empty() {
+            return Ok(false);
+        }
+        // The records that let go must be on the disk before the data leaves it.
+        self.registry.flush()?;
+        for reclaim in &batch {
+            self.drop_manifest_unless_sealed(reclaim.id)?;
+            hit(Failpoint::ReclaimManifest);
+            self.drop_unless_referenced(&reclaim.digest)?;
+            hit(Failpoint::ReclaimData);
+        }
+        self.registry.settle(&batch)?;
+        Ok(true)
+    }
+
+    fn drop_manifest_unless_sealed(&self, id: crate::image::ImageId) -> Result<()> {
+        let _claim = self.reservations.reserve(Claim::Manifest(id));
+        let image = self.registry.image(Key::Id(id))?;
+        match image.map(|image| image.content) {
+            Some(Content::Sealed(_)) => Ok(()),
+            Some(Content::Absent | Content::Staged | Content::Gone(_)) | None => {
+                self.store.drop_manifest(id)
+            }
+        }
+    }
+
+    fn drop_unless_referenced(&self, digest: &Digest) -> Result<()> {
+        let _claim = self.reservations.reserve(Claim::Content(*digest));
+        if self.registry.is_referenced(digest)? {
+            return Ok(());
+        }
+        self.store.drop_sealed(digest)
+    }
+
+    /// Publishes what could not be published at its last close. Answers whether nothing is left.
+    fn publish_kept(&self) -> bool {
+        self.uploads
+            .unpublished()
+            .into_iter()
+            .all(|id| match self.publish(id) {
+                Ok(()) | Err(Error::NotFound) => {
+                    self.uploads.forget_unpublished(id);
+                    true
+                }
+                Err(error) => {
+                    log::warn!(
+                        "image={id} op=publish errno={}: {error}; trying again",
+                        error.errno()
+                    );
+                    false
+                }
+            })
+    }
+
+    /// Drops sealed data that no record holds and no manifest names. What a manifest names is kept and
+    /// reported: the registry may be older than the store.
+    fn sweep_orphans(&self, is_stopped: impl Fn() -> bool) -> Result<()> {
+        let mut orphans: Vec<Digest> = Vec::new();
+        self.store.each_sealed(&mut |digest| {
+            if orphans.len() < ORPHANS_MAX
+                && !is_stopped()
+                && !self.registry.is_referenced(&digest)?
+            {
+                orphans.push(digest);
+            }
+            Ok(())
+        })?;
+        if orphans.is_empty() || is_stopped() {
+            return Ok(());
+        }
+        let found = orphans.len();
+        self.store.each_manifest(&mut |text| {
+            if let Some(digest) = Manifest::digest_in(text) {
+                orphans.retain(|orphan| *orphan != digest);
+            }
+            Ok(())
+        })?;
+        if found > orphans.len() {
+            log::error!(
+                "op=sweep: manifests name {} contents that the registry does not know: it may be older \
+                 than the store. They are kept",
+                found - orphans.len()
+            );
+        }
+        for digest in &orphans {
+            log::warn!("op=sweep: {digest} belongs to no image and is removed");
+            self.drop_unless_referenced(digest)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,75 @@
+//! What a daemon that stopped left behind is settled before anybody may ask.
+//!
+//! A sealed upload whose data is whole becomes active; every other upload has failed. Then staging is
+//! emptied of what no upload has, and the data of deleted records is given back.
+
+use super::Shared;
+use crate::error::{Error, Result};
+use crate::failpoint::{Failpoint, hit};
+use crate::image::{Content, Image, ImageNumber, Seal};
+use crate::ingest::Upload;
+use crate::lifecycle::Status;
+
+/// Records that are read at once.
+const PAGE: u32 = 256;
+
+impl Shared {
+    /// Settles all that is not settled. Doing it twice does no more than doing it once.
+    pub(super) fn recover(&self) -> Result<()> {
+        hit(Failpoint::RecoverBegun);
+        for status in Status::ALL
+            .into_iter()
+            .filter(|status| status.publication().is_some())
+        {
+            let mut after = ImageNumber::new(0);
+            loop {
+                let page = self.registry.page(Some(status), after, PAGE)?;
+                let Some(last) = page.last() else { break };
+                after = last.image.number;
+                for listed in page {
+                    self.recover_upload(&listed.image)?;
+                }
+            }
+        }
+        hit(Failpoint::RecoverSettled);
+        let strays = self.store.discard_strays(&|_| false)?;
+        if strays > 0 {
+            log::info!("op=recover: {strays} stray files in staging were removed");
+        }
+        while self.reclaim()? {}
+        Ok(())
+    }
+
+    fn recover_upload(&self, image: &Image) -> Result<()> {
+        let stopped = "daemon stopped during upload";
+        match image.content {
+            Content::Sealed(seal) => match self.is_whole(image, &seal) {
+                Ok(true) => match self.publish(image.id) {
+                    Err(error @ Error::Denied(_)) => self.kill(image.id, &error),
+                    other => other,
+                },
+                Ok(false) => self.kill(image.id, &Error::WriterFailed(stopped.into())),
+                Err(error) => Err(error),
+            },
+            Content::Staged => self.kill(image.id, &Error::WriterFailed(stopped.into())),
+            // A queued image without data stays what it is; a saving one had its first byte on the way.
+            Content::Absent | Content::Gone(_) if image.status.failure(false).is_none() => Ok(()),
+            Content::Absent | Content::Gone(_) => {
+                self.kill(image.id, &Error::WriterFailed(stopped.into()))
+            }
+        }
+    }
+
+    /// Whether the data of a sealed upload is what was sealed. Data that bears its digest was
+    /// durable before it got that name; staged data may have been written to since, and is read.
+    fn is_whole(&self, image: &Image, seal: &Seal) -> Result<bool> {
+        if let Some(staged) = self.store.staged(image.id)? {
+            let found = Upload::resume(staged.into())?.examine()?;
+            return Ok((found.digest, found.size_bytes) == (seal.digest, seal.size_bytes));
+        }
+        match self.store.open(&seal.digest) {
+            Ok(file) => Ok(file.size_bytes()? == seal.size_bytes),
+            Err(_) => Ok(false),
+        }
+    }
+}

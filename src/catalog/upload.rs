@@ -1,0 +1,260 @@
+//! The uploads under way: for each image at most one session, shared by all who have it open.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::{Catalog, now};
+use crate::error::{Error, Result};
+use crate::image::{Image, ImageId, ImageNumber, Seal, Timestamp};
+use crate::ingest::Upload;
+
+/// An upload under way. What a look-up needs is read without waiting for a write.
+#[derive(Debug)]
+pub struct UploadSession {
+    id: ImageId,
+    number: ImageNumber,
+    started_at: Timestamp,
+    size_bytes: AtomicU64,
+    modified_at: AtomicI64,
+    is_cancelled: AtomicBool,
+    /// Held while the upload's own bytes are written, hashed or flushed, and by nothing else: the
+    /// kernel lets one write at a time into a file anyway.
+    pub(super) state: Mutex<State>,
+}
+
+/// How far an upload is.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// The data, once there is any.
+    pub(super) upload: Option<Upload>,
+    /// Whether the first byte came, and the image is `saving`.
+    pub(super) is_begun: bool,
+    /// Whether the size was explicitly set to zero, before any data.
+    pub(super) is_emptied: bool,
+    /// What the last vote found, if nothing was written since.
+    pub(super) seal: Option<Seal>,
+    /// The first thing that went wrong.
+    pub(super) failure: Option<Error>,
+}
+
+/// What is known of an upload without asking the registry.
+#[derive(Clone, Copy, Debug)]
+pub struct Live {
+    /// The image.
+    pub id: ImageId,
+    /// When it was opened.
+    pub started_at: Timestamp,
+    /// Bytes so far.
+    pub size_bytes: u64,
+    /// When it was last written, or what a tool set.
+    pub modified_at: Timestamp,
+}
+
+impl UploadSession {
+    fn new(image: &Image) -> Self {
+        Self {
+            id: image.id,
+            number: image.number,
+            started_at: now(),
+            size_bytes: AtomicU64::new(0),
+            modified_at: AtomicI64::new(image.modified_at.as_nanoseconds()),
+            is_cancelled: AtomicBool::new(false),
+            state: Mutex::new(State::default()),
+        }
+    }
+
+    /// The image it is for.
+    #[must_use]
+    pub const fn id(&self) -> ImageId {
+        self.id
+    }
+
+    /// The number of the image it is for.
+    #[must_use]
+    pub const fn number(&self) -> ImageNumber {
+        self.number
+    }
+
+    /// Size and time as they are now.
+    #[must_use]
+    pub fn live(&self) -> Live {
+        Live {
+            id: self.id,
+            started_at: self.started_at,
+            size_bytes: self.size_bytes.load(Ordering::Acquire),
+            modified_at: self.modified_at(),
+        }
+    }
+
+    /// Space taken on the disk so far in bytes.
+    #[must_use]
+    pub fn allocated_bytes(&self) -> u64 {
+        let file = match self.state.try_lock() {
+            Some(state) => state
+                .upload
+                .as_ref()
+                .map(|upload| Arc::clone(upload.file())),
+            None => return self.size_bytes.load(Ordering::Acquire),
+        };
+        file.and_then(|file| file.allocated_bytes().ok())
+            .unwrap_or(0)
+    }
+
+    /// When the data was last written, or what a tool set since.
+    #[must_use]
+    pub fn modified_at(&self) -> Timestamp {
+        Timestamp::from_nanoseconds(self.modified_at.load(Ordering::Acquire))
+    }
+
+    /// Sets the time of the content, as utimensat(2) does.
+    pub fn set_modified_at(&self, at: Timestamp) {
+        self.modified_at
+            .store(at.as_nanoseconds(), Ordering::Release);
+    }
+
+    /// Notes that the data is `size_bytes` long and changed now.
+    pub(super) fn grew(&self, size_bytes: u64) {
+        self.size_bytes.store(size_bytes, Ordering::Release);
+        self.set_modified_at(now());
+    }
+
+    /// Cuts the writer off: the image was removed.
+    pub(super) fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::Release);
+    }
+
+    pub(super) fn check_not_cancelled(&self) -> Result<()> {
+        if self.is_cancelled.load(Ordering::Acquire) {
+            Err(Error::Cancelled)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// A session and how many have it open.
+struct Open {
+    session: Arc<UploadSession>,
+    handles: u32,
+}
+
+/// All uploads under way, by image. The mutex guards the map alone.
+#[derive(Default)]
+pub(super) struct Uploads {
+    open: Mutex<HashMap<ImageId, Open>>,
+    /// Sealed images whose publication did not succeed yet.
+    unpublished: Mutex<BTreeSet<ImageId>>,
+}
+
+impl Uploads {
+    /// All sessions.
+    pub(super) fn sessions(&self) -> Vec<Arc<UploadSession>> {
+        self.open
+            .lock()
+            .values()
+            .map(|open| Arc::clone(&open.session))
+            .collect()
+    }
+
+    /// The session of an image.
+    pub(super) fn of(&self, id: ImageId) -> Option<Arc<UploadSession>> {
+        self.open
+            .lock()
+            .get(&id)
+            .map(|open| Arc::clone(&open.session))
+    }
+
+    fn join(&self, image: &Image) -> Result<Arc<UploadSession>> {
+        let mut open = self.open.lock();
+        if let Some(entry) = open.get_mut(&image.id) {
+            if entry.handles == 0 {
+                return Err(Error::Busy(
+                    "the last upload of this image is just ending".into(),
+                ));
+            }
+            entry.handles += 1;
+            return Ok(Arc::clone(&entry.session));
+        }
+        let session = Arc::new(UploadSession::new(image));
+        open.insert(
+            image.id,
+            Open {
+                session: Arc::clone(&session),
+                handles: 1,
+            },
+        );
+        Ok(session)
+    }
+
+    /// Takes one handle off. Answers whether it was the last.
+    fn leave(&self, id: ImageId) -> bool {
+        let mut open = self.open.lock();
+        match open.get_mut(&id) {
+            Some(entry) => {
+                entry.handles = entry.handles.saturating_sub(1);
+                entry.handles == 0
+            }
+            None => false,
+        }
+    }
+
+    /// Notes a sealed image that could not be published.
+    pub(super) fn keep_unpublished(&self, id: ImageId) {
+        self.unpublished.lock().insert(id);
+    }
+
+    /// The sealed images that could not be published.
+    pub(super) fn unpublished(&self) -> Vec<ImageId> {
+        self.unpublished.lock().iter().copied().collect()
+    }
+
+    /// Strikes out a sealed image that was published.
+    pub(super) fn forget_unpublished(&self, id: ImageId) {
+        self.unpublished.lock().remove(&id);
+    }
+
+    /// Ends the session of an image.
+    pub(super) fn end(&self, id: ImageId) {
+        self.open.lock().remove(&id);
+    }
+}
+
+impl Catalog {
+    /// Opens an image to be uploaded. Whoever opens it closes it with
+    /// [`close_upload`](Self::close_upload).
+    ///
+    /// # Errors
+    /// Its last upload is just ending.
+    pub fn open_upload(&self, image: &Image) -> Result<Arc<UploadSession>> {
+        self.shared.uploads.join(image)
+    }
+
+    /// Closes an upload. The last one commits: what was sealed becomes active, what is not is
+    /// checked now, what failed is killed.
+    pub fn close_upload(&self, session: &Arc<UploadSession>) {
+        if self.shared.uploads.leave(session.id()) {
+            self.shared.finish(session, None);
+            self.keeper.wake();
+        }
+    }
+
+    /// The upload of an image, if one is under way.
+    #[must_use]
+    pub fn upload_of(&self, id: ImageId) -> Option<Arc<UploadSession>> {
+        self.shared.uploads.of(id)
+    }
+
+    /// All uploads under way.
+    #[must_use]
+    pub fn uploads(&self) -> Vec<Live> {
+        self.shared
+            .uploads
+            .sessions()
+            .iter()
+            .map(|session| session.live())
+            .collect()
+    }
+}
