@@ -1,0 +1,265 @@
+//! Who is closing this descriptor, why, and who still holds it: read from `/proc`.
+//!
+//! A FLUSH carries the thread id of its caller, and the kernel keeps the caller's entry in `/proc` until it
+//! has the answer. Nothing here touches the mount itself: that would be a request to oneself.
+
+use std::fs;
+use std::path::Path;
+
+use signal_hook::low_level::signal_name;
+
+/// How far up the family of a process is looked.
+const ANCESTORS_MAX: usize = 64;
+
+/// The process is on its way out: `PF_EXITING` of the kernel's `sched.h`.
+const PF_EXITING: u64 = 0x4;
+
+/// The number of a process (not of one of its threads).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Pid(u32);
+
+/// Why a descriptor is being closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The caller closes it and lives on.
+    Close,
+    /// The caller is ending with this exit status.
+    Exit(u32),
+    /// The caller is ending by this signal.
+    Signal(i32),
+    /// It can't be known: the caller is in another pid namespace, or not ours to look at.
+    Unknown,
+}
+
+impl Ending {
+    /// Why an upload of this caller has failed, if it has.
+    pub(crate) fn failure(self) -> Option<String> {
+        match self {
+            Self::Close | Self::Unknown | Self::Exit(0) => None,
+            Self::Exit(status) => Some(format!("its writer exited with status {status}")),
+            Self::Signal(number) => {
+                let name = signal_name(number);
+                let name = name.map_or_else(|| format!("signal {number}"), str::to_owned);
+                Some(format!("its writer was killed by {name}"))
+            }
+        }
+    }
+}
+
+/// The process that a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    thread: u32,
+    uid: u32,
+}
+
+/// Which mount this is, as `/proc/PID/fdinfo` and `mountinfo` name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MountIdentity {
+    mount_id: String,
+    device: String,
+}
+
+/// What `/proc/PID/stat` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    parent: Pid,
+    flags: u64,
+    exit_code: u32,
+}
+
+impl Caller {
+    /// The caller with this thread id and user id, as a request gives them.
+    pub(crate) const fn new(thread: u32, uid: u32) -> Self {
+        Self { thread, uid }
+    }
+
+    /// The thread id.
+    pub(crate) const fn thread(self) -> u32 {
+        self.thread
+    }
+
+    /// The process that the thread belongs to.
+    pub(crate) fn process(self) -> Option<Pid> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.thread)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+        line.trim().parse().ok().map(Pid)
+    }
+
+    /// Why the caller closes a descriptor.
+    pub(crate) fn ending(self) -> Ending {
+        let Some(stat) = Stat::of(Pid(self.thread)) else {
+            return Ending::Unknown;
+        };
+        if stat.flags & PF_EXITING == 0 {
+            return Ending::Close;
+        }
+        let own = rustix::process::geteuid();
+        // The exit code of a process that this one may not trace reads as 0.
+        if !own.is_root() && own.as_raw() != self.uid {
+            return Ending::Unknown;
+        }
+        match stat.exit_code & 0x7f {
+            0 => Ending::Exit(stat.exit_code >> 8),
+            signal => Ending::Signal(i32::try_from(signal).unwrap_or(0)),
+        }
+    }
+
+    /// Whether the caller, or an ancestor who may have lent it the file, has the file open by another
+    /// descriptor. The file was opened by `opener`: nobody above him can have it.
+    pub(crate) fn still_holds(
+        self,
+        opener: Option<Pid>,
+        inode: u64,
+        mount: &MountIdentity,
+    ) -> bool {
+        let mut pid = self.process().unwrap_or(Pid(self.thread));
+        for _ in 0..ANCESTORS_MAX {
+            if mount.is_held_by(pid, inode) {
+                return true;
+            }
+            if Some(pid) == opener {
+                return false;
+            }
+            match Stat::of(pid) {
+                Some(stat) if stat.parent.0 > 0 => pid = stat.parent,
+                Some(_) | None => return false,
+            }
+        }
+        false
+    }
+}
+
+impl Stat {
+    fn of(pid: Pid) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("/proc/{}/stat", pid.0)).ok()?)
+    }
+
+    /// Parses the line of proc_pid_stat(5). The name in it may have spaces and parentheses.
+    fn parse(line: &str) -> Option<Self> {
+        let (_, rest) = line.rsplit_once(')')?;
+        // The first field after the name is field 3.
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        let field = |number: usize| fields.get(number - 3).copied();
+        Some(Self {
+            parent: Pid(field(4)?.parse().ok()?),
+            flags: field(9)?.parse().ok()?,
+            exit_code: field(52)?.parse().ok()?,
+        })
+    }
+}
+
+impl MountIdentity {
+    /// The identity of what is mounted at `mount_point`, seen from this process.
+    pub(crate) fn of(mount_point: &Path) -> Option<Self> {
+        let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
+        Self::find(&table, mount_point)
+    }
+
+    /// Finds the last mount at a path in the text of proc_pid_mountinfo(5).
+    fn find(table: &str, mount_point: &Path) -> Option<Self> {
+        let wanted = mount_point.to_str()?;
+        table.lines().rev().find_map(|line| {
+            let mut fields = line.split(' ');
+            let (mount_id, device) = (fields.next()?, fields.nth(1)?);
+            let path = fields.nth(1)?;
+            (unescape(path) == wanted).then(|| Self {
+                mount_id: mount_id.to_owned(),
+                device: device.to_owned(),
+            })
+        })
+    }
+
+    fn is_held_by(&self, pid: Pid, inode: u64) -> bool {
+        let Ok(entries) = fs::read_dir(format!("/proc/{}/fdinfo", pid.0)) else {
+            return false;
+        };
+        entries.flatten().any(|entry| {
+            let Ok(info) = fs::read_to_string(entry.path()) else {
+                return false;
+            };
+            let value = |key: &str| {
+                info.lines()
+                    .find_map(|line| line.strip_prefix(key))
+                    .map(str::trim)
+            };
+            let has_inode = value("ino:").and_then(|ino| ino.parse().ok()) == Some(inode);
+            has_inode && value("mnt_id:").is_some_and(|id| self.is_mount_of(pid, id))
+        })
+    }
+
+    /// Whether a mount id in the mount namespace of `pid` is this filesystem.
+    fn is_mount_of(&self, pid: Pid, mount_id: &str) -> bool {
+        if mount_id == self.mount_id {
+            return true;
+        }
+        let table = fs::read_to_string(format!("/proc/{}/mountinfo", pid.0)).unwrap_or_default();
+        table.lines().any(|line| {
+            let mut fields = line.split(' ');
+            fields.next() == Some(mount_id) && fields.nth(1) == Some(&self.device)
+        })
+    }
+}
+
+/// Undoes the octal escapes of `/proc/PID/mountinfo`.
+fn unescape(path: &str) -> String {
+    ["040", "011", "012", "134"]
+        .into_iter()
+        .zip([" ", "\t", "\n", "\\"])
+        .fold(path.to_owned(), |text, (code, plain)| {
+            text.replace(&format!("\\{code}"), plain)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stat_line_is_read_whatever_the_name_is() {
+        let tail = "S 77 1 1 0 -1 4194308 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0 0 0 0 0 0 0 0 0 0 0 0 0 \
+                    0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 768";
+        for name in ["(cp)", "(a b)", "(x) S 1 (y)", "())"] {
+            let stat = Stat::parse(&format!("42 {name} {tail}")).expect("a full line");
+            assert_eq!(
+                stat,
+                Stat {
+                    parent: Pid(77),
+                    flags: 4_194_308,
+                    exit_code: 768
+                }
+            );
+        }
+        assert_eq!(Stat::parse("42 (cp"), None);
+        assert_eq!(Stat::parse("42 (cp) S 1"), None);
+    }
+
+    #[test]
+    fn a_mount_is_found_by_its_path_with_spaces_and_the_upper_one_of_two() {
+        let table = "22 1 254:0 / / rw - ext4 /dev/vda rw\n\
+                     30 22 0:40 / /mnt/a\\040b rw - fuse.sps sps rw\n\
+                     31 22 0:41 / /mnt/a\\040b rw - fuse.sps sps rw\n";
+        let found = MountIdentity::find(table, Path::new("/mnt/a b")).expect("it is there");
+        assert_eq!(
+            found,
+            MountIdentity {
+                mount_id: "31".into(),
+                device: "0:41".into()
+            }
+        );
+        assert_eq!(MountIdentity::find(table, Path::new("/mnt/a")), None);
+    }
+
+    #[test]
+    fn only_an_end_that_is_not_success_is_a_failure() {
+        for fine in [Ending::Close, Ending::Exit(0), Ending::Unknown] {
+            assert_eq!(fine.failure(), None);
+        }
+        assert_eq!(
+            Ending::Exit(3).failure().as_deref(),
+            Some("its writer exited with status 3")
+        );
+        let killed = Ending::Signal(9).failure();
+        assert_eq!(killed.as_deref(), Some("its writer was killed by SIGKILL"));
+    }
+}

@@ -1,0 +1,92 @@
+//! Closes that were answered and whose RELEASE is still on its way.
+//!
+//! The kernel sends a RELEASE in the background: whoever looks right after `close` returned would see
+//! the time before it. So an answered FLUSH with no known holder left is noted here, and look-ups and
+//! listings wait for the RELEASE, a second at most (specification, section 2, Publishing, 4).
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::image::{ImageId, ImageName, ImageNumber};
+
+/// How long a RELEASE is waited for. After that somebody unknown holds the file, and it is shown as
+/// it is.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// What a request is about to look at.
+#[derive(Clone, Debug)]
+pub(crate) enum Scope {
+    /// Anything: a listing, or the status screen.
+    Any,
+    /// Images of a name.
+    Name(ImageName),
+    /// One image.
+    Id(ImageId),
+    /// One image, by number.
+    Number(ImageNumber),
+    /// Nothing that an upload changes.
+    Nothing,
+}
+
+struct Departure {
+    id: ImageId,
+    name: ImageName,
+    until: Instant,
+}
+
+/// The RELEASEs that are expected. The mutex guards the map alone.
+#[derive(Default)]
+pub(crate) struct Departures {
+    expected: Mutex<HashMap<ImageNumber, Departure>>,
+    changed: Condvar,
+}
+
+impl Departures {
+    /// Notes that a RELEASE of this image is on its way.
+    pub(crate) fn expect(&self, number: ImageNumber, id: ImageId, name: ImageName) {
+        let until = Instant::now() + WAIT_MAX;
+        self.expected
+            .lock()
+            .insert(number, Departure { id, name, until });
+    }
+
+    /// Notes that the RELEASE came, or that the file turned out to be held.
+    pub(crate) fn settle(&self, number: ImageNumber) {
+        if self.expected.lock().remove(&number).is_some() {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Whether a RELEASE is on its way that changes what a request looks at.
+    pub(crate) fn concerns(&self, scope: &Scope) -> bool {
+        let now = Instant::now();
+        last_of(&self.expected.lock(), scope).is_some_and(|until| until > now)
+    }
+
+    /// Waits until no RELEASE that concerns `scope` is on its way, a second at most.
+    pub(crate) fn wait(&self, scope: &Scope) {
+        let mut expected = self.expected.lock();
+        while let Some(until) = last_of(&expected, scope) {
+            if self.changed.wait_until(&mut expected, until).timed_out() {
+                return;
+            }
+        }
+    }
+}
+
+/// When the last of the RELEASEs that concern `scope` is given up.
+fn last_of(expected: &HashMap<ImageNumber, Departure>, scope: &Scope) -> Option<Instant> {
+    expected
+        .iter()
+        .filter(|(number, departure)| match scope {
+            Scope::Any => true,
+            Scope::Name(name) => departure.name == *name,
+            Scope::Id(id) => departure.id == *id,
+            Scope::Number(wanted) => *number == wanted,
+            Scope::Nothing => false,
+        })
+        .map(|(_, departure)| departure.until)
+        .max()
+}

@@ -1,0 +1,131 @@
+//! What is open: a number for the kernel, and what stands behind it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::caller::{Caller, Pid};
+use crate::catalog::UploadSession;
+use crate::image::{Image, ImageNumber};
+use crate::store::StoreFile;
+
+/// How many threads are told apart as writers of one handle; beyond that, all are writers.
+const WRITERS_MAX: usize = 64;
+
+/// Something open.
+pub(crate) enum Handle {
+    /// Sealed data, to read.
+    Read {
+        /// The data; it stays readable whatever becomes of the image.
+        file: Arc<StoreFile>,
+        /// The image as it was when it was opened.
+        image: Box<Image>,
+    },
+    /// An image without data, to read.
+    Empty,
+    /// An image that is being uploaded.
+    Upload(UploadHandle),
+    /// A generated page, as it was when it was opened.
+    Page(Vec<u8>),
+}
+
+/// An image that is being uploaded, through one opening of it.
+pub(crate) struct UploadHandle {
+    /// The upload, which other openings may share.
+    pub(crate) session: Arc<UploadSession>,
+    /// Who opened it.
+    pub(crate) opener: Option<Pid>,
+    writers: Mutex<Vec<Writer>>,
+}
+
+/// A thread that wrote, and its process. The lock owner of a WRITE would not do: it is an address, which
+/// the next process may get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Writer {
+    thread: u32,
+    process: Pid,
+}
+
+impl UploadHandle {
+    /// A handle of `session` that `opener` opened.
+    pub(crate) fn new(session: Arc<UploadSession>, opener: Option<Pid>) -> Self {
+        Self {
+            session,
+            opener,
+            writers: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Notes who writes. Only the first write of a thread asks `/proc`.
+    pub(crate) fn wrote(&self, caller: Caller) {
+        let thread = caller.thread();
+        let is_known = |writers: &[Writer]| {
+            writers.len() >= WRITERS_MAX || writers.iter().any(|writer| writer.thread == thread)
+        };
+        if is_known(&self.writers.lock()) {
+            return;
+        }
+        if let Some(process) = caller.process() {
+            self.writers.lock().push(Writer { thread, process });
+        }
+    }
+
+    /// Whether the upload stands or falls with a process: it wrote, or opened the file for those who
+    /// do.
+    pub(crate) fn depends_on(&self, process: Option<Pid>) -> bool {
+        if process.is_none() || process == self.opener {
+            return true;
+        }
+        let writers = self.writers.lock();
+        writers.len() >= WRITERS_MAX || writers.iter().any(|writer| Some(writer.process) == process)
+    }
+}
+
+/// All that is open, by the number the kernel has.
+pub(crate) struct Handles {
+    open: RwLock<HashMap<u64, Arc<Handle>>>,
+    next: AtomicU64,
+}
+
+impl Default for Handles {
+    fn default() -> Self {
+        Self {
+            open: RwLock::default(),
+            next: AtomicU64::new(1),
+        }
+    }
+}
+
+impl Handles {
+    /// Keeps `handle`, and answers its number.
+    pub(crate) fn insert(&self, handle: Handle) -> u64 {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.open.write().insert(number, Arc::new(handle));
+        number
+    }
+
+    /// What stands behind a number.
+    pub(crate) fn of(&self, number: u64) -> Option<Arc<Handle>> {
+        self.open.read().get(&number).map(Arc::clone)
+    }
+
+    /// Takes a handle out: it is closed.
+    pub(crate) fn remove(&self, number: u64) -> Option<Arc<Handle>> {
+        self.open.write().remove(&number)
+    }
+
+    /// The image as some reader opened it. It is asked for when the record is gone.
+    pub(crate) fn image_read(&self, number: ImageNumber) -> Option<Image> {
+        self.open
+            .read()
+            .values()
+            .find_map(|handle| match handle.as_ref() {
+                Handle::Read { image, .. } if image.number == number => {
+                    Some(image.as_ref().clone())
+                }
+                Handle::Read { .. } | Handle::Empty | Handle::Upload(_) | Handle::Page(_) => None,
+            })
+    }
+}

@@ -1,0 +1,120 @@
+//! Mounting, serving and unmounting: the life of one connection to the kernel.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
+
+use super::Requests;
+use super::caller::MountIdentity;
+use super::mount::{Mount, Settings};
+use crate::catalog::Catalog;
+use crate::error::{Error, Result};
+
+/// How a mount is made.
+#[derive(Clone, Debug)]
+pub struct MountOptions {
+    /// What `df` and `mount` show as its source.
+    pub source: String,
+    /// Users other than the mounting one may use it.
+    pub allow_other: bool,
+    /// Nothing may be written.
+    pub read_only: bool,
+    /// Threads that read requests.
+    pub threads: usize,
+}
+
+/// A catalog that is mounted.
+pub struct Mounted {
+    session: BackgroundSession,
+    mount: Arc<Mount>,
+}
+
+impl Mounted {
+    /// Mounts `catalog` at `mount_point` and serves it. When this returns, the mount is ready.
+    ///
+    /// # Errors
+    /// The kernel or `fusermount3` refuses.
+    pub fn start(
+        catalog: Catalog,
+        settings: Settings,
+        mount_point: &Path,
+        options: &MountOptions,
+    ) -> Result<Self> {
+        let mount = Arc::new(Mount::new(catalog, settings));
+        let requests = Requests {
+            mount: Arc::clone(&mount),
+        };
+        let session = Session::new(requests, mount_point, &config(options))
+            .map_err(|error| Error::Store(mount_hint(mount_point, &error)))?;
+        // Before the first request is served: a FLUSH needs to know which mount this is.
+        match MountIdentity::of(mount_point) {
+            Some(identity) => {
+                // Nobody else sets it.
+                let _ = mount.identity.set(identity);
+            }
+            None => {
+                return Err(Error::Store(format!(
+                    "{} is mounted, but not to be seen in /proc/self/mountinfo",
+                    mount_point.display()
+                )));
+            }
+        }
+        let session = session
+            .spawn()
+            .map_err(|error| Error::io("serve", PathBuf::from(mount_point), error))?;
+        Ok(Self { session, mount })
+    }
+
+    /// Waits until it is unmounted, and ends what was open.
+    ///
+    /// # Errors
+    /// The connection to the kernel failed, or the registry does not take the last changes.
+    pub fn wait(self) -> Result<()> {
+        let ended = self.session.join();
+        self.mount.catalog.close()?;
+        ended.map_err(|error| Error::io("serve", "the mount", error))
+    }
+}
+
+fn config(options: &MountOptions) -> Config {
+    let mut config = Config::default();
+    config.mount_options = vec![
+        MountOption::FSName(options.source.clone()),
+        MountOption::CUSTOM("subtype=sps".into()),
+        MountOption::DefaultPermissions,
+        MountOption::NoDev,
+        MountOption::NoSuid,
+        if options.read_only {
+            MountOption::RO
+        } else {
+            MountOption::RW
+        },
+    ];
+    config.acl = if options.allow_other {
+        SessionACL::All
+    } else {
+        SessionACL::Owner
+    };
+    config.n_threads = Some(options.threads);
+    config.clone_fd = true;
+    config
+}
+
+fn mount_hint(mount_point: &Path, error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let hint = if text.contains("user_allow_other") {
+        "put user_allow_other into /etc/fuse.conf, or mount without -o allow_other"
+    } else if error.kind() == std::io::ErrorKind::NotFound {
+        "is FUSE there? Try `modprobe fuse`, and `apt install fuse3` for an ordinary user"
+    } else if error.kind() == std::io::ErrorKind::PermissionDenied {
+        "you may neither open /dev/fuse nor use fusermount3: run as root, or install fuse3"
+    } else {
+        "see the log"
+    };
+    format!(
+        "can't mount at {}: {}: {hint}",
+        mount_point.display(),
+        text.trim()
+    )
+}
