@@ -1,0 +1,277 @@
+//! `sps mount`: opens a store, mounts it, and serves it until it is unmounted.
+//!
+//! To go to the background the command starts itself again and waits for one word on a pipe; so what goes
+//! wrong before the mount is ready is told to the person who typed it.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::mount::UnmountFlags;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::mounts::{self, Unmount};
+use super::{MountArguments, umount};
+use crate::catalog::Catalog;
+use crate::config::{Options, Publish};
+use crate::error::{Error, Result};
+use crate::fs::{MountOptions, Mounted, Settings};
+use crate::registry::SqliteRegistry;
+use crate::store::{LocalStore, OpenOptions};
+
+/// What the daemon says when the mount can be used.
+const READY: &str = "ready\n";
+
+/// What is logged when nothing is chosen; fuser tells of what is not implemented on purpose.
+const LOG: &str = "info,fuser=error";
+
+/// Runs the command.
+pub(super) fn run(arguments: &MountArguments) -> Result<()> {
+    let store = store_path(arguments.store.as_deref())?;
+    let mount_point = mounts::absolute(&arguments.mountpoint)?;
+    let is_root = rustix::process::geteuid().is_root();
+    let options = Options::new(is_root).resolve(
+        &store.join("config.toml"),
+        text_variables(),
+        &arguments.options,
+    )?;
+    prepare_mount_point(&mount_point)?;
+    if arguments.foreground || arguments.serve {
+        serve(&store, &mount_point, &options, arguments.serve)
+    } else {
+        serve_in_background(arguments, &store, &mount_point)
+    }
+}
+
+/// The variables that are text: others can't be options.
+fn text_variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| {
+        Some((
+            name.into_string().ok()?,
+            value.to_string_lossy().into_owned(),
+        ))
+    })
+}
+
+fn store_path(given: Option<&Path>) -> Result<PathBuf> {
+    let path = match given {
+        Some(path) => path.to_owned(),
+        None if rustix::process::geteuid().is_root() => PathBuf::from("/var/lib/sps"),
+        None => match (std::env::var_os("XDG_DATA_HOME"), std::env::var_os("HOME")) {
+            (Some(data), _) if !data.is_empty() => PathBuf::from(data).join("sps"),
+            (_, Some(home)) => PathBuf::from(home).join(".local/share/sps"),
+            (_, None) => return Err(Error::Usage("where is the store? Say --store DIR".into())),
+        },
+    };
+    std::path::absolute(&path).map_err(|error| Error::io("find", &path, error))
+}
+
+fn prepare_mount_point(path: &Path) -> Result<()> {
+    let shown = path.display();
+    if mounts::is_dead(path) {
+        return match mounts::unmount(path, UnmountFlags::DETACH) {
+            Ok(()) => {
+                eprintln!("sps: cleared the dead mount at {shown}");
+                Ok(())
+            }
+            Err(Unmount::Busy) => Err(Error::Busy(format!(
+                "{shown} has a dead mount that is busy"
+            ))),
+            Err(Unmount::Failed(error)) => Err(error),
+        };
+    }
+    if mounts::mount_points()?
+        .iter()
+        .any(|mounted| mounted == path)
+    {
+        return Err(Error::Busy(format!(
+            "a store is mounted at {shown} already: `sps umount {shown}` first, or choose another"
+        )));
+    }
+    let metadata = std::fs::metadata(path).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::NotFound {
+            Error::Store(format!("{shown} is not there: mkdir -p {shown}"))
+        } else {
+            Error::Store(format!("{shown}: {error}: choose a directory of your own"))
+        }
+    })?;
+    if !metadata.is_dir() {
+        return Err(Error::Store(format!(
+            "{shown} is not a directory: mount on an empty one"
+        )));
+    }
+    let mut entries = std::fs::read_dir(path).map_err(|error| {
+        Error::Store(format!("{shown}: {error}: choose a directory of your own"))
+    })?;
+    if entries.next().is_some() {
+        return Err(Error::Store(format!(
+            "{shown} is not empty: mount on an empty directory"
+        )));
+    }
+    Ok(())
+}
+
+/// Starts this program again as the daemon, and waits until it is ready or has failed.
+fn serve_in_background(arguments: &MountArguments, store: &Path, mount_point: &Path) -> Result<()> {
+    let program = std::env::current_exe().map_err(|error| Error::io("find", "sps", error))?;
+    let mut command = Command::new(program);
+    command.args(["mount", "--serve", "--store"]).arg(store);
+    for words in &arguments.options {
+        command.arg("-o").arg(words);
+    }
+    let mut daemon = command
+        .arg("--")
+        .arg(mount_point)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| Error::io("start", "the daemon", error))?;
+    let mut said = String::new();
+    if let Some(mut output) = daemon.stdout.take() {
+        output
+            .read_to_string(&mut said)
+            .map_err(|error| Error::io("hear from", "the daemon", error))?;
+    }
+    if said == READY {
+        return Ok(());
+    }
+    let status = daemon
+        .wait()
+        .map_err(|error| Error::io("wait for", "the daemon", error))?;
+    match status.code() {
+        // It has said why on the same standard error.
+        Some(code) => std::process::exit(code.max(1)),
+        None => Err(Error::Store(format!(
+            "the daemon ended before the mount was ready ({status}): see {}",
+            store.join("sps.log").display()
+        ))),
+    }
+}
+
+fn serve(store: &Path, mount_point: &Path, options: &Options, is_background: bool) -> Result<()> {
+    let open = OpenOptions {
+        any_filesystem: options.any_filesystem,
+    };
+    let local = LocalStore::open(store, open)?;
+    start_log(
+        options,
+        is_background.then(|| store.join("sps.log")).as_deref(),
+    )?;
+    let registry = SqliteRegistry::open(&local.registry_path())?;
+    let catalog = Catalog::open(Box::new(registry), Box::new(local), options.policy)?;
+    let mounted = Mounted::start(
+        catalog,
+        settings(options),
+        mount_point,
+        &mount_options(options, store),
+    )?;
+    log::info!(
+        "op=mount: {} is mounted at {}",
+        store.display(),
+        mount_point.display()
+    );
+    unmount_on_signal(mount_point)?;
+    if is_background {
+        go_to_background()?;
+    }
+    mounted.wait()?;
+    log::info!("op=umount: {} is unmounted", mount_point.display());
+    Ok(())
+}
+
+fn settings(options: &Options) -> Settings {
+    let own_gid = rustix::process::getegid().as_raw();
+    Settings {
+        uid: rustix::process::geteuid().as_raw(),
+        gid: options.gid.unwrap_or(own_gid),
+        folder_mode: match options.publish {
+            Publish::Owner => 0o755,
+            Publish::Group => 0o775,
+            Publish::All => 0o777,
+        },
+    }
+}
+
+fn mount_options(options: &Options, store: &Path) -> MountOptions {
+    // A comma in the source would be taken for the end of the option.
+    let source = store
+        .to_str()
+        .filter(|source| !source.contains([',', '\\', '\n']));
+    MountOptions {
+        source: source.unwrap_or("sps").to_owned(),
+        allow_other: options.allow_other,
+        read_only: options.read_only,
+        threads: options.threads,
+    }
+}
+
+/// Logs to standard error, or to a file.
+fn start_log(options: &Options, file: Option<&Path>) -> Result<()> {
+    let environment = std::env::var("RUST_LOG").ok();
+    let filter = options
+        .log
+        .clone()
+        .or(environment)
+        .unwrap_or_else(|| LOG.to_owned());
+    let mut logger = env_logger::Builder::new();
+    logger.parse_filters(&filter).format_timestamp_millis();
+    if let Some(path) = file {
+        let log = open_log(path)?;
+        logger.target(env_logger::Target::Pipe(Box::new(log)));
+    }
+    logger
+        .try_init()
+        .map_err(|error| Error::Usage(format!("log: {error}")))
+}
+
+fn open_log(path: &Path) -> Result<File> {
+    File::options()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| Error::io("open", path, error))
+}
+
+/// Tells the parent that the mount is ready, and lets go of its terminal.
+fn go_to_background() -> Result<()> {
+    let failed = |error| Error::io("go to", "the background", error);
+    rustix::process::setsid().map_err(|error| failed(error.into()))?;
+    let mut parent = std::io::stdout();
+    parent
+        .write_all(READY.as_bytes())
+        .and_then(|()| parent.flush())
+        .map_err(failed)?;
+    let nothing = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .map_err(failed)?;
+    rustix::stdio::dup2_stdin(&nothing).map_err(|error| failed(error.into()))?;
+    rustix::stdio::dup2_stdout(&nothing).map_err(|error| failed(error.into()))?;
+    rustix::stdio::dup2_stderr(&nothing).map_err(|error| failed(error.into()))
+}
+
+/// An end that is asked for by a signal drains as `sps umount` does.
+fn unmount_on_signal(mount_point: &Path) -> Result<()> {
+    let failed = |error| Error::io("watch", "signals", error);
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
+    let path = mount_point.to_owned();
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for signal in &mut signals {
+                log::info!("op=umount: signal {signal}, draining");
+                match umount::drain(&path) {
+                    Ok(()) => return,
+                    Err(error) => log::error!("op=umount: {error}"),
+                }
+            }
+        })
+        .map(|_| ())
+        .map_err(failed)
+}

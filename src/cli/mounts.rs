@@ -1,0 +1,168 @@
+//! What is mounted, as `/proc/self/mountinfo` tells, and how it is taken off.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::mount::UnmountFlags;
+
+use crate::error::{Error, Result};
+
+/// The type under which the kernel lists a mount of sps.
+const TYPE: &str = "fuse.sps";
+
+/// The places where a store is mounted, in the order in which that was done.
+pub(super) fn mount_points() -> Result<Vec<PathBuf>> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo")
+        .map_err(|error| Error::io("read", "/proc/self/mountinfo", error))?;
+    Ok(table.lines().filter_map(mount_point).collect())
+}
+
+fn mount_point(line: &str) -> Option<PathBuf> {
+    let (mount, filesystem) = line.split_once(" - ")?;
+    if filesystem.split(' ').next() != Some(TYPE) {
+        return None;
+    }
+    let path = mount.split(' ').nth(4)?;
+    let plain = [
+        ("\\040", " "),
+        ("\\011", "\t"),
+        ("\\012", "\n"),
+        ("\\134", "\\"),
+    ]
+    .into_iter()
+    .fold(path.to_owned(), |text, (code, plain)| {
+        text.replace(code, plain)
+    });
+    Some(PathBuf::from(plain))
+}
+
+/// The only mount there is, for commands that were not told which.
+pub(super) fn only_mount_point() -> Result<PathBuf> {
+    let mut mounts = mount_points()?;
+    match (mounts.pop(), mounts.pop()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => Err(Error::Usage(
+            "no store is mounted: see `sps mount --help`".into(),
+        )),
+        (Some(_), Some(_)) => Err(Error::Usage(
+            "several stores are mounted: say which mount point".into(),
+        )),
+    }
+}
+
+/// The absolute path of a mount point, without asking what is mounted there: that may be dead.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
+    let shown = path.display();
+    let missing = |error| match error {
+        rustix::io::Errno::NOENT => Error::Store(format!("{shown} is not there: mkdir -p {shown}")),
+        other => Error::io("find", path, other),
+    };
+    match path.file_name() {
+        // A dead mount can't be resolved itself; the folder that it is in can.
+        Some(name) => {
+            let parent = path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
+            let parent = parent.unwrap_or(Path::new("."));
+            let parent = parent.canonicalize().map_err(|error| {
+                missing(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))
+            })?;
+            let joined = parent.join(name);
+            match joined.read_link() {
+                Ok(_) => joined
+                    .canonicalize()
+                    .map_err(|error| Error::io("find", path, error)),
+                Err(_) => Ok(joined),
+            }
+        }
+        None => path
+            .canonicalize()
+            .map_err(|error| Error::io("find", path, error)),
+    }
+}
+
+/// Whether what is mounted there has lost its daemon.
+pub(super) fn is_dead(path: &Path) -> bool {
+    let found = std::fs::metadata(path).err();
+    let errno = found.as_ref().and_then(rustix::io::Errno::from_io_error);
+    errno == Some(rustix::io::Errno::NOTCONN)
+}
+
+/// Takes a mount off. Busy is an answer of its own.
+pub(super) fn unmount(path: &Path, flags: UnmountFlags) -> std::result::Result<(), Unmount> {
+    match rustix::mount::unmount(path, flags) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::BUSY) => Err(Unmount::Busy),
+        Err(rustix::io::Errno::PERM) => by_helper(path, flags),
+        Err(error) => Err(Unmount::Failed(Error::io("unmount", path, error))),
+    }
+}
+
+/// Why a mount was not taken off.
+pub(super) enum Unmount {
+    /// Something is open on it.
+    Busy,
+    /// Anything else.
+    Failed(Error),
+}
+
+/// An ordinary user's mounts are taken off by the helper that made them.
+fn by_helper(path: &Path, flags: UnmountFlags) -> std::result::Result<(), Unmount> {
+    let mut helper = Command::new("fusermount3");
+    helper.arg("-u");
+    if flags.contains(UnmountFlags::DETACH) {
+        helper.arg("-z");
+    }
+    let failed = |what: String| Unmount::Failed(Error::Store(what));
+    let output = helper
+        .arg("--")
+        .arg(path)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| failed(format!("fusermount3: {error}: apt install fuse3")))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        Ok(())
+    } else if said.contains("busy") {
+        Err(Unmount::Busy)
+    } else {
+        Err(failed(said.trim().to_owned()))
+    }
+}
+
+/// Who has something open below a path: process number, name, and what it has. Links in `/proc` are
+/// read, never followed: that would ask the mount.
+pub(super) fn holders(path: &Path) -> Vec<String> {
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    processes
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok())
+        .filter_map(|entry| {
+            let process = entry.path();
+            let held = held_by(&process, path)?;
+            let name = std::fs::read_to_string(process.join("comm")).unwrap_or_default();
+            let pid = entry.file_name();
+            Some(format!(
+                "{} ({}) has {}",
+                name.trim(),
+                pid.display(),
+                held.display()
+            ))
+        })
+        .collect()
+}
+
+fn held_by(process: &Path, path: &Path) -> Option<PathBuf> {
+    let files = std::fs::read_dir(process.join("fd"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let links = files
+        .map(|entry| entry.path())
+        .chain([process.join("cwd"), process.join("root")]);
+    links
+        .filter_map(|link| link.read_link().ok())
+        .find(|target| target.starts_with(path))
+}

@@ -1,0 +1,312 @@
+//! What the operator may choose: from `STORE/config.toml`, then `SPS_*` variables, then `-o`.
+//!
+//! Each source only overrides; an option that is not known is refused by its name, wherever it stands.
+
+use std::path::Path;
+
+use crate::catalog::Policy;
+use crate::error::{Error, Result};
+
+/// What the names of the environment variables begin with.
+const VARIABLE_PREFIX: &str = "SPS_";
+
+/// Threads that read requests, when nothing is chosen.
+const THREADS: usize = 16;
+
+/// More than this many threads do nothing but cost memory.
+const THREADS_MAX: usize = 256;
+
+/// Who may put images into the status folders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publish {
+    /// The mounting user alone.
+    Owner,
+    /// A group.
+    Group,
+    /// Everyone.
+    All,
+}
+
+/// All that can be chosen, resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Users other than the mounting one may use the mount.
+    pub allow_other: bool,
+    /// Nothing may be written.
+    pub read_only: bool,
+    /// Who may put images in.
+    pub publish: Publish,
+    /// The group of the status folders.
+    pub gid: Option<u32>,
+    /// What becomes of deleted and failed images.
+    pub policy: Policy,
+    /// Threads that read requests.
+    pub threads: usize,
+    /// What is logged, as `RUST_LOG` has it.
+    pub log: Option<String>,
+    /// Take a store on a network or FUSE filesystem.
+    pub any_filesystem: bool,
+}
+
+/// One option: its name, what it takes, and how it is set.
+struct Known {
+    name: &'static str,
+    takes: &'static str,
+    set: fn(&mut Options, &str) -> Option<()>,
+}
+
+/// Every option there is.
+const KNOWN: [Known; 11] = [
+    Known {
+        name: "allow_other",
+        takes: "yes or no",
+        set: |options, value| truth(value).map(|is| options.allow_other = is),
+    },
+    Known {
+        name: "ro",
+        takes: "yes or no",
+        set: |options, value| truth(value).map(|is| options.read_only = is),
+    },
+    Known {
+        name: "rw",
+        takes: "yes or no",
+        set: |options, value| truth(value).map(|is| options.read_only = !is),
+    },
+    Known {
+        name: "publish",
+        takes: "owner, group or all",
+        set: |options, value| {
+            options.publish = match value {
+                "owner" => Publish::Owner,
+                "group" => Publish::Group,
+                "all" => Publish::All,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    Known {
+        name: "gid",
+        takes: "a group's number or name",
+        set: |options, value| group_id(value).map(|gid| options.gid = Some(gid)),
+    },
+    Known {
+        name: "delayed_delete",
+        takes: "yes or no",
+        set: |options, value| truth(value).map(|is| options.policy.delayed_delete = is),
+    },
+    Known {
+        name: "on_failed_upload",
+        takes: "killed or queued",
+        set: |options, value| {
+            options.policy.retry_failed_upload = match value {
+                "killed" => false,
+                "queued" => true,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    Known {
+        name: "threads",
+        takes: "a number from 1 to 256",
+        set: |options, value| {
+            let threads = value
+                .parse()
+                .ok()
+                .filter(|threads| (1..=THREADS_MAX).contains(threads));
+            threads.map(|threads| options.threads = threads)
+        },
+    },
+    Known {
+        name: "log",
+        takes: "a level (error, warn, info, debug, trace) or a filter as RUST_LOG has it",
+        set: |options, value| {
+            options.log = Some(value.to_owned()).filter(|value| !value.is_empty());
+            options.log.as_ref().map(|_| ())
+        },
+    },
+    Known {
+        name: "any_filesystem",
+        takes: "yes or no",
+        set: |options, value| truth(value).map(|is| options.any_filesystem = is),
+    },
+    Known {
+        name: "nodev",
+        takes: "nothing: it is always so",
+        set: |_, value| truth(value).filter(|is| *is).map(|_| ()),
+    },
+];
+
+impl Options {
+    /// What holds when nothing is chosen, for root or another user.
+    #[must_use]
+    pub fn new(is_root: bool) -> Self {
+        Self {
+            allow_other: is_root,
+            read_only: false,
+            publish: Publish::Owner,
+            gid: None,
+            policy: Policy::default(),
+            threads: THREADS,
+            log: None,
+            any_filesystem: false,
+        }
+    }
+
+    /// Takes all sources in their order: the file of a store, the environment, the words of `-o`.
+    ///
+    /// # Errors
+    /// An option is not known, or its value makes no sense; the message names the source.
+    pub fn resolve(
+        mut self,
+        file: &Path,
+        variables: impl Iterator<Item = (String, String)>,
+        words: &[String],
+    ) -> Result<Self> {
+        self.take_file(file)?;
+        for (variable, value) in variables {
+            if let Some(name) = variable.strip_prefix(VARIABLE_PREFIX) {
+                self.take(
+                    &name.to_ascii_lowercase(),
+                    &value,
+                    &format!("variable {variable}"),
+                )?;
+            }
+        }
+        for word in words
+            .iter()
+            .flat_map(|words| words.split(','))
+            .filter(|word| !word.is_empty())
+        {
+            let (name, value) = word.split_once('=').unwrap_or((word, "yes"));
+            self.take(name, value, "-o")?;
+        }
+        if self.publish == Publish::Group && self.gid.is_none() {
+            return Err(Error::Usage(
+                "publish=group needs gid=GROUP beside it".into(),
+            ));
+        }
+        Ok(self)
+    }
+
+    fn take_file(&mut self, file: &Path) -> Result<()> {
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(Error::io("read", file, error)),
+        };
+        let source = file.display().to_string();
+        let table: toml::Table = text.parse().map_err(|error| {
+            Error::Usage(format!("{source}: {error}").trim().replace('\n', " "))
+        })?;
+        for (name, value) in &table {
+            let value = match value {
+                toml::Value::String(text) => text.clone(),
+                toml::Value::Boolean(is) => is.to_string(),
+                toml::Value::Integer(number) => number.to_string(),
+                toml::Value::Float(_)
+                | toml::Value::Datetime(_)
+                | toml::Value::Array(_)
+                | toml::Value::Table(_) => String::new(),
+            };
+            self.take(name, &value, &source)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, name: &str, value: &str, source: &str) -> Result<()> {
+        let Some(known) = KNOWN.iter().find(|known| known.name == name) else {
+            let names: Vec<&str> = KNOWN.iter().map(|known| known.name).collect();
+            return Err(Error::Usage(format!(
+                "{source}: there is no option {name}; there are {}",
+                names.join(", ")
+            )));
+        };
+        (known.set)(self, value).ok_or_else(|| {
+            Error::Usage(format!(
+                "{source}: {name}={value}: it takes {}",
+                known.takes
+            ))
+        })
+    }
+}
+
+fn truth(value: &str) -> Option<bool> {
+    match value {
+        "yes" | "true" | "1" => Some(true),
+        "no" | "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// The number of a group, by its number or by its name in `/etc/group`.
+fn group_id(value: &str) -> Option<u32> {
+    if let Ok(number) = value.parse() {
+        return Some(number);
+    }
+    let groups = std::fs::read_to_string("/etc/group").ok()?;
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(value))
+            .then(|| fields.nth(1)?.parse().ok())
+            .flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(file: &str, variables: &[(&str, &str)], words: &[&str]) -> Result<Options> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("config.toml");
+        std::fs::write(&path, file).expect("a file");
+        let variables = variables
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        Options::new(true).resolve(&path, variables, &words)
+    }
+
+    #[test]
+    fn later_sources_override_earlier_ones() {
+        let options = resolved(
+            "threads = 3\ndelayed_delete = false\non_failed_upload = \"queued\"",
+            &[
+                ("SPS_THREADS", "4"),
+                ("HOME", "/"),
+                ("SPS_ALLOW_OTHER", "no"),
+            ],
+            &["threads=5,log=debug", "publish=all"],
+        )
+        .expect("all known");
+        assert_eq!(options.threads, 5);
+        assert_eq!(options.publish, Publish::All);
+        assert_eq!(options.log.as_deref(), Some("debug"));
+        assert!(!options.allow_other && !options.policy.delayed_delete);
+        assert!(options.policy.retry_failed_upload);
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_by_its_name_and_source() {
+        let cases = [
+            (resolved("thread = 3", &[], &[]), "thread"),
+            (resolved("", &[("SPS_TREADS", "3")], &[]), "SPS_TREADS"),
+            (resolved("", &[], &["scrubtime=3"]), "scrubtime"),
+            (resolved("", &[], &["threads=0"]), "threads=0"),
+            (
+                resolved("", &[], &["delayed_delete=maybe"]),
+                "delayed_delete=maybe",
+            ),
+            (resolved("", &[], &["publish=group"]), "gid"),
+            (resolved("threads = [", &[], &[]), "config.toml"),
+        ];
+        for (outcome, word) in cases {
+            let error = outcome.expect_err(word);
+            assert!(error.to_string().contains(word), "{error}");
+            assert!(!error.to_string().contains('\n'), "{error}");
+            assert_eq!(error.exit_status(), 2);
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The `sps` command: parse, run, exit status.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sps::cli::run()
+}
