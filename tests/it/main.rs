@@ -1,0 +1,22 @@
+//! The tests of sps that need more than a module: contracts, real mounts, crashes, and the tree itself.
+#![allow(
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    missing_docs,
+    reason = "a test fails by panicking, and tells its story in one function"
+)]
+
+mod cli;
+mod crash;
+mod images;
+mod lifecycle;
+mod mount;
+mod registry;
+mod semantics;
+mod store;
+mod stress;
+mod support;
+mod tidy;

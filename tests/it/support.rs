@@ -1,0 +1,417 @@
+//! A sandbox for each test: a store, a mount, and what is asked of them. Dropping it leaves nothing.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use sps::image::{Content, ImageNumber};
+use sps::lifecycle::Status;
+use sps::registry::{Registry, SqliteRegistry};
+use tempfile::TempDir;
+
+/// How long a condition is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A user that is not root, and a second one.
+pub const ALICE: u32 = 61_001;
+/// The second user.
+pub const BOB: u32 = 61_002;
+
+/// A store and where it is mounted.
+pub struct Sandbox {
+    directory: TempDir,
+    options: Vec<String>,
+}
+
+impl Sandbox {
+    /// A mounted, empty store.
+    pub fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// A mounted, empty store, with options of `-o`.
+    pub fn with(options: &[&str]) -> Self {
+        let sandbox = Self::unmounted(options);
+        sandbox.mount();
+        sandbox
+    }
+
+    /// A sandbox that is not mounted yet.
+    pub fn unmounted(options: &[&str]) -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("sps-it-")
+            .tempdir()
+            .expect("a directory");
+        // Other users come through it.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(directory.path(), open).expect("chmod");
+        fs::create_dir(directory.path().join("mnt")).expect("a mount point");
+        fs::create_dir(directory.path().join("files")).expect("a folder for sources");
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        Self { directory, options }
+    }
+
+    /// Where the store is.
+    pub fn store(&self) -> PathBuf {
+        self.directory.path().join("store")
+    }
+
+    /// Where it is mounted.
+    pub fn root(&self) -> PathBuf {
+        self.directory.path().join("mnt")
+    }
+
+    /// A path in the mount.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.root().join(path)
+    }
+
+    /// A path beside the mount, for sources.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join("files").join(name)
+    }
+
+    /// Makes a source with `size` bytes that are not alike.
+    pub fn source(&self, name: &str, size: usize) -> PathBuf {
+        let path = self.file(name);
+        fs::write(&path, pattern(name, size)).expect("a source");
+        path
+    }
+
+    /// The `sps` command.
+    pub fn sps(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sps"));
+        command.env_remove("RUST_LOG");
+        command
+    }
+
+    fn mount_command(&self) -> Command {
+        let mut command = self.sps();
+        command.arg("mount").arg("--store").arg(self.store());
+        for option in &self.options {
+            command.args(["-o", option]);
+        }
+        command.arg(self.root());
+        command
+    }
+
+    /// Mounts the store.
+    pub fn mount(&self) {
+        let output = run(&mut self.mount_command());
+        assert!(output.status.success(), "mount: {}", text(&output));
+    }
+
+    /// Mounts the store with a failpoint set; answers whether the mount became ready.
+    pub fn mount_failing_at(&self, failpoint: &str) -> bool {
+        assert!(
+            cfg!(feature = "failpoints"),
+            "build the tests with --features failpoints"
+        );
+        run(self.mount_command().env("FAILPOINT", failpoint))
+            .status
+            .success()
+    }
+
+    /// Tries to mount, and answers what was said and the exit status.
+    pub fn try_mount(&self) -> (String, i32) {
+        let output = run(&mut self.mount_command());
+        (text(&output), output.status.code().unwrap_or(-1))
+    }
+
+    /// Unmounts, draining.
+    pub fn umount(&self) {
+        let output = run(self.sps().arg("umount").arg(self.root()));
+        assert!(output.status.success(), "umount: {}", text(&output));
+    }
+
+    /// Unmounts and mounts again.
+    pub fn remount(&self) {
+        self.umount();
+        self.mount();
+    }
+
+    /// The daemon's process number, if it lives.
+    pub fn daemon(&self) -> Option<i32> {
+        let pid: i32 = fs::read_to_string(self.store().join("lock"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()?;
+        let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let store = self.store();
+        let store = store.as_os_str().as_encoded_bytes();
+        command
+            .split(|byte| *byte == 0)
+            .any(|word| word == store)
+            .then_some(pid)
+    }
+
+    /// Kills the daemon with SIGKILL and waits until it is gone.
+    pub fn kill_daemon(&self) {
+        let pid = self.daemon().expect("a daemon that lives");
+        signal(pid, "KILL");
+        self.wait_for_daemons_end();
+    }
+
+    /// Waits until no daemon has the store.
+    pub fn wait_for_daemons_end(&self) {
+        eventually("the daemon ends", || self.daemon().is_none());
+    }
+
+    /// Mounts again after the daemon died.
+    pub fn recover(&self) {
+        self.wait_for_daemons_end();
+        self.mount();
+    }
+
+    /// What a folder lists, sorted.
+    pub fn names(&self, folder: &str) -> Vec<String> {
+        names_in(&self.path(folder))
+    }
+
+    /// Where every image is, as `status/name`, sorted by status and name.
+    pub fn tree(&self) -> Vec<String> {
+        let listed = |status: Status| {
+            let names = self.names(status.name()).into_iter();
+            names.map(move |name| format!("{status}/{name}"))
+        };
+        Status::ALL.into_iter().flat_map(listed).collect()
+    }
+
+    /// An attribute of sps.
+    pub fn attribute(&self, path: &str, name: &str) -> Option<String> {
+        attribute(&self.path(path), name)
+    }
+
+    /// Runs a script with bash; `$M` is the mount, `$F` the folder of sources.
+    pub fn bash(&self, script: &str) -> Output {
+        run(&mut self.bash_command(script))
+    }
+
+    /// The same, not yet started.
+    pub fn bash_command(&self, script: &str) -> Command {
+        let mut command = Command::new("bash");
+        command
+            .args(["-c", script])
+            .env("M", self.root())
+            .env("F", self.directory.path().join("files"))
+            .env("S", self.store())
+            .env("LC_ALL", "C")
+            .current_dir("/");
+        command
+    }
+
+    /// Runs a script as another user.
+    pub fn bash_as(&self, user: u32, script: &str) -> Output {
+        run(self.bash_command(script).uid(user).gid(user))
+    }
+
+    /// Runs a script that must succeed.
+    pub fn ok(&self, script: &str) -> String {
+        let output = self.bash(script);
+        assert!(output.status.success(), "{script}: {}", text(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Asserts that a script fails and that what it says has `word` in it.
+    pub fn fails(&self, script: &str, word: &str) {
+        let output = self.bash(script);
+        assert!(!output.status.success(), "{script} should fail");
+        assert!(text(&output).contains(word), "{script}: {}", text(&output));
+    }
+
+    /// Waits until the store holds no more than what its images have.
+    pub fn wait_for_reclaim(&self, blobs: usize) {
+        eventually("data is given back", || {
+            count_files(&self.store().join("blobs")) == blobs
+        });
+    }
+
+    /// The daemon's log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.store().join("sps.log")).unwrap_or_default()
+    }
+
+    /// Checks the store of a daemon that has ended: every status is true, every record has its
+    /// data, and every file belongs to a record.
+    pub fn audit(&self) {
+        self.wait_for_daemons_end();
+        audit(&self.store());
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        // Whatever the test left open must not keep the mount.
+        let _ = Command::new("umount")
+            .arg("-l")
+            .arg(self.root())
+            .stderr(Stdio::null())
+            .status();
+        if let Some(pid) = self.daemon() {
+            signal(pid, "KILL");
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().rev().take(12).collect();
+            eprintln!(
+                "--- end of the daemon's log, the latest first\n{}",
+                lines.join("\n")
+            );
+        }
+    }
+}
+
+/// Checks a store that no daemon has.
+pub fn audit(store: &Path) {
+    let registry = SqliteRegistry::open(&store.join("sps.db")).expect("a registry");
+    let page = registry
+        .page(None, ImageNumber::new(0), 1_000_000)
+        .expect("records");
+    let mut blobs = std::collections::BTreeSet::new();
+    let mut manifests = std::collections::BTreeSet::new();
+    for listed in page {
+        let image = listed.image;
+        assert_ne!(
+            image.status,
+            Status::Saving,
+            "{} is stuck in saving",
+            image.name
+        );
+        match image.content {
+            Content::Sealed(seal) => {
+                let digest = seal.digest.to_string();
+                let path = store.join("blobs").join(&digest[..2]).join(&digest);
+                let mut hasher = blake3::Hasher::new();
+                let size = fs::metadata(&path).expect("the data of a record").len();
+                hasher.update_mmap_or_read(&path);
+                assert_eq!(size, seal.size_bytes, "{}", image.name);
+                assert_eq!(hasher.finalize().to_string(), digest, "{}", image.name);
+                blobs.insert(digest);
+                manifests.insert(format!("{}.json", image.id));
+            }
+            Content::Staged => panic!("{} is {} and staged", image.name, image.status),
+            Content::Absent | Content::Gone(_) => {}
+        }
+    }
+    let found: std::collections::BTreeSet<String> = names_in(&store.join("blobs"))
+        .into_iter()
+        .flat_map(|folder| names_in(&store.join("blobs").join(folder)))
+        .collect();
+    assert_eq!(
+        found, blobs,
+        "files without a record, or records without a file"
+    );
+    assert_eq!(
+        names_in(&store.join("staging")),
+        Vec::<String>::new(),
+        "staging"
+    );
+    let found: std::collections::BTreeSet<String> =
+        names_in(&store.join("manifests")).into_iter().collect();
+    assert_eq!(found, manifests, "manifests");
+    assert!(
+        registry.reclaims(1).expect("reclaims").is_empty(),
+        "data still to be given back"
+    );
+}
+
+/// Reads a file into a hasher.
+trait UpdateFromFile {
+    fn update_mmap_or_read(&mut self, path: &Path);
+}
+
+impl UpdateFromFile for blake3::Hasher {
+    fn update_mmap_or_read(&mut self, path: &Path) {
+        let file = fs::File::open(path).expect("a readable file");
+        self.update_reader(file).expect("readable data");
+    }
+}
+
+/// The value of `user.sps.NAME`.
+pub fn attribute(path: &Path, name: &str) -> Option<String> {
+    let mut buffer = vec![0; 65_536];
+    let length = rustix::fs::getxattr(path, format!("user.sps.{name}"), &mut buffer).ok()?;
+    buffer.truncate(length);
+    String::from_utf8(buffer).ok()
+}
+
+/// The names in a folder, sorted.
+pub fn names_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut names: Vec<String> = entries
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+/// How many files there are below a folder.
+pub fn count_files(folder: &Path) -> usize {
+    fs::read_dir(folder).map_or(0, |entries| {
+        entries
+            .flatten()
+            .map(|entry| {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    count_files(&entry.path())
+                } else {
+                    1
+                }
+            })
+            .sum()
+    })
+}
+
+/// Bytes that are not alike, the same for the same name.
+pub fn pattern(name: &str, size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    blake3::Hasher::new()
+        .update(name.as_bytes())
+        .finalize_xof()
+        .fill(&mut bytes);
+    bytes
+}
+
+/// Runs a command to its end. What it leaves running must not keep the test waiting for its output.
+pub fn run(command: &mut Command) -> Output {
+    command
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"))
+}
+
+/// All that a command said.
+pub fn text(output: &Output) -> String {
+    let said = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    said.concat()
+}
+
+/// Sends a signal to a process.
+pub fn signal(pid: i32, name: &str) {
+    let pid = rustix::process::Pid::from_raw(pid).expect("a process");
+    let signal = match name {
+        "KILL" => rustix::process::Signal::KILL,
+        "TERM" => rustix::process::Signal::TERM,
+        "INT" => rustix::process::Signal::INT,
+        other => panic!("signal {other}"),
+    };
+    // It may have ended by itself.
+    let _ = rustix::process::kill_process(pid, signal);
+}
+
+/// Waits for a condition, and fails when it does not come.
+pub fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "in vain waited until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
