@@ -30,6 +30,7 @@ mod content;
 mod departures;
 mod gesture;
 mod handles;
+mod lane;
 mod mount;
 mod names;
 mod page;
@@ -42,6 +43,7 @@ pub use session::{MountOptions, Mounted};
 
 use attributes::{Setting, timestamp};
 use departures::Scope;
+use lane::Lane;
 use mount::{Asker, Mount};
 
 /// A status can change at any moment: the kernel asks again each time.
@@ -59,6 +61,7 @@ const BACKGROUND_MAX: u16 = u16::MAX;
 /// The implementation of fuser's trait.
 struct Requests {
     mount: Arc<Mount>,
+    lane: Lane,
 }
 
 impl Requests {
@@ -67,7 +70,7 @@ impl Requests {
     fn when_settled(&self, scope: Scope, work: impl FnOnce(&Mount) + Send + 'static) {
         if self.mount.departures.concerns(&scope) {
             let mount = Arc::clone(&self.mount);
-            elsewhere(move || {
+            self.lane.run(move || {
                 mount.departures.wait(&scope);
                 work(&mount);
             });
@@ -79,13 +82,8 @@ impl Requests {
     /// Runs `work` from another thread: it may wait for the disk.
     fn slowly(&self, work: impl FnOnce(&Mount) + Send + 'static) {
         let mount = Arc::clone(&self.mount);
-        elsewhere(move || work(&mount));
+        self.lane.run(move || work(&mount));
     }
-}
-
-/// Runs `work` in the pool of threads that may wait.
-fn elsewhere(work: impl FnOnce() + Send + 'static) {
-    blocking::unblock(work).detach();
 }
 
 /// Runs the work of a request. A failure is logged once, here, and becomes an error number; a panic

@@ -60,10 +60,19 @@ pub(crate) struct MountIdentity {
     device: String,
 }
 
-/// What `/proc/PID/stat` tells.
+/// What `/proc/PID/status` tells. Reading it never waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stat {
+struct Family {
+    process: Pid,
     parent: Pid,
+    /// A process that is ending has given its memory back before it closes its files.
+    has_memory: bool,
+}
+
+/// What `/proc/PID/stat` tells. Reading it waits while the process is in execve(2), which in turn waits
+/// for the answer to each FLUSH of what it closes there: only of a process without memory is it asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Exit {
     flags: u64,
     exit_code: u32,
 }
@@ -81,17 +90,20 @@ impl Caller {
 
     /// The process that the thread belongs to.
     pub(crate) fn process(self) -> Option<Pid> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.thread)).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
-        line.trim().parse().ok().map(Pid)
+        Family::of(Pid(self.thread)).map(|family| family.process)
     }
 
     /// Why the caller closes a descriptor.
     pub(crate) fn ending(self) -> Ending {
-        let Some(stat) = Stat::of(Pid(self.thread)) else {
+        match Family::of(Pid(self.thread)) {
+            None => return Ending::Unknown,
+            Some(family) if family.has_memory => return Ending::Close,
+            Some(_) => {}
+        }
+        let Some(exit) = Exit::of(Pid(self.thread)) else {
             return Ending::Unknown;
         };
-        if stat.flags & PF_EXITING == 0 {
+        if exit.flags & PF_EXITING == 0 {
             return Ending::Close;
         }
         let own = rustix::process::geteuid();
@@ -99,8 +111,8 @@ impl Caller {
         if !own.is_root() && own.as_raw() != self.uid {
             return Ending::Unknown;
         }
-        match stat.exit_code & 0x7f {
-            0 => Ending::Exit(stat.exit_code >> 8),
+        match exit.exit_code & 0x7f {
+            0 => Ending::Exit(exit.exit_code >> 8),
             signal => Ending::Signal(i32::try_from(signal).unwrap_or(0)),
         }
     }
@@ -121,8 +133,8 @@ impl Caller {
             if Some(pid) == opener {
                 return false;
             }
-            match Stat::of(pid) {
-                Some(stat) if stat.parent.0 > 0 => pid = stat.parent,
+            match Family::of(pid) {
+                Some(family) if family.parent.0 > 0 => pid = family.parent,
                 Some(_) | None => return false,
             }
         }
@@ -130,7 +142,27 @@ impl Caller {
     }
 }
 
-impl Stat {
+impl Family {
+    fn of(pid: Pid) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("/proc/{}/status", pid.0)).ok()?)
+    }
+
+    /// Parses the text of proc_pid_status(5).
+    fn parse(text: &str) -> Option<Self> {
+        let field = |key: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(key))
+                .map(str::trim)
+        };
+        Some(Self {
+            process: Pid(field("Tgid:")?.parse().ok()?),
+            parent: Pid(field("PPid:")?.parse().ok()?),
+            has_memory: field("VmSize:").is_some(),
+        })
+    }
+}
+
+impl Exit {
     fn of(pid: Pid) -> Option<Self> {
         Self::parse(&fs::read_to_string(format!("/proc/{}/stat", pid.0)).ok()?)
     }
@@ -142,7 +174,6 @@ impl Stat {
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         let field = |number: usize| fields.get(number - 3).copied();
         Some(Self {
-            parent: Pid(field(4)?.parse().ok()?),
             flags: field(9)?.parse().ok()?,
             exit_code: field(52)?.parse().ok()?,
         })
@@ -220,18 +251,31 @@ mod tests {
         let tail = "S 77 1 1 0 -1 4194308 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0 0 0 0 0 0 0 0 0 0 0 0 0 \
                     0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 768";
         for name in ["(cp)", "(a b)", "(x) S 1 (y)", "())"] {
-            let stat = Stat::parse(&format!("42 {name} {tail}")).expect("a full line");
+            let exit = Exit::parse(&format!("42 {name} {tail}")).expect("a full line");
             assert_eq!(
-                stat,
-                Stat {
-                    parent: Pid(77),
+                exit,
+                Exit {
                     flags: 4_194_308,
                     exit_code: 768
                 }
             );
         }
-        assert_eq!(Stat::parse("42 (cp"), None);
-        assert_eq!(Stat::parse("42 (cp) S 1"), None);
+        assert_eq!(Exit::parse("42 (cp"), None);
+        assert_eq!(Exit::parse("42 (cp) S 1"), None);
+    }
+
+    #[test]
+    fn a_process_that_gave_its_memory_back_is_told_from_one_that_has_it() {
+        let text = "Name:\tcp\nState:\tR (running)\nTgid:\t42\nPid:\t43\nPPid:\t7\n";
+        let ending = Family::parse(text).expect("a status");
+        let expected = Family {
+            process: Pid(42),
+            parent: Pid(7),
+            has_memory: false,
+        };
+        assert_eq!(ending, expected);
+        let alive = Family::parse(&format!("{text}VmSize:\t  5000 kB\n")).expect("a status");
+        assert!(alive.has_memory);
     }
 
     #[test]

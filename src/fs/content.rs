@@ -164,6 +164,7 @@ impl Mount {
             .identity
             .get()
             .is_some_and(|mount| caller.still_holds(upload.opener, inode, mount));
+        log::debug!("op=flush inode={inode} ending={ending:?} held={is_held}");
         if is_held {
             return Ok(());
         }

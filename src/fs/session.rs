@@ -7,6 +7,7 @@ use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 
 use super::Requests;
 use super::caller::MountIdentity;
+use super::lane::Lane;
 use super::mount::{Mount, Settings};
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
@@ -44,6 +45,7 @@ impl Mounted {
         let mount = Arc::new(Mount::new(catalog, settings));
         let requests = Requests {
             mount: Arc::clone(&mount),
+            lane: Lane::default(),
         };
         let session = Session::new(requests, mount_point, &config(options))
             .map_err(|error| Error::Store(mount_hint(mount_point, &error)))?;
