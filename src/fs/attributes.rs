@@ -37,6 +37,7 @@ impl Mount {
             Node::StatusPage => {
                 let mut attr = self.attributes_of(node, None);
                 attr.size = page::render(self)?.len() as u64;
+                attr.blocks = attr.size.div_ceil(SECTOR_BYTES);
                 Ok(attr)
             }
             Node::Root | Node::Folder(_) | Node::Tasks | Node::TaskFolder(_) | Node::ById => {

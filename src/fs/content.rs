@@ -1,7 +1,5 @@
 //! Operations on what is open: open, read, write, close.
 
-use std::sync::Arc;
-
 use super::caller::Ending;
 use super::gesture::{self, Opening, Usage};
 use super::handles::{Handle, UploadHandle};
@@ -11,7 +9,7 @@ use super::tree::Node;
 use crate::catalog::Resize;
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::store::{Extent, Seek, StoreFile};
+use crate::store::{Extent, Seek};
 
 /// A file that was opened, and how the kernel is to treat it.
 pub(crate) struct Opened {
@@ -206,15 +204,18 @@ impl Mount {
 
     /// The next data or hole of an open file, as lseek(2).
     pub(crate) fn seek(&self, handle: u64, whence: Seek, offset: u64) -> Result<u64> {
-        let file: Option<Arc<StoreFile>> = match self.handles.of(handle).as_deref() {
-            Some(Handle::Read { file, .. }) => Some(Arc::clone(file)),
-            Some(Handle::Upload(upload)) => self.catalog.staged(&upload.session),
-            Some(Handle::Empty | Handle::Page(_)) => None,
-            None => return Err(Error::BadHandle),
-        };
-        let found = match file {
-            Some(file) => file.seek(whence, offset)?,
-            None => None,
+        let handle = self.handles.of(handle).ok_or(Error::BadHandle)?;
+        let found = match handle.as_ref() {
+            Handle::Read { file, .. } => file.seek(whence, offset)?,
+            Handle::Upload(upload) => match self.catalog.staged(&upload.session) {
+                Some(file) => file.seek(whence, offset)?,
+                None => None,
+            },
+            Handle::Page(text) if offset < text.len() as u64 => Some(match whence {
+                Seek::Data => offset,
+                Seek::Hole => text.len() as u64,
+            }),
+            Handle::Empty | Handle::Page(_) => None,
         };
         found.ok_or(Error::BeyondEnd)
     }

@@ -171,13 +171,15 @@ impl Sandbox {
         names_in(&self.path(folder))
     }
 
-    /// Where every image is, as `status/name`, sorted by status and name.
+    /// Where every image is, as `status/name`, sorted.
     pub fn tree(&self) -> Vec<String> {
         let listed = |status: Status| {
             let names = self.names(status.name()).into_iter();
             names.map(move |name| format!("{status}/{name}"))
         };
-        Status::ALL.into_iter().flat_map(listed).collect()
+        let mut tree: Vec<String> = Status::ALL.into_iter().flat_map(listed).collect();
+        tree.sort();
+        tree
     }
 
     /// An attribute of sps.
