@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::mount::UnmountFlags;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -25,12 +26,24 @@ use crate::store::{LocalStore, OpenOptions};
 /// What the daemon says when the mount can be used.
 const READY: &str = "ready\n";
 
+/// How long a daemon that was killed is given to let go of its mount.
+const DYING_MAX: Duration = Duration::from_secs(1);
+
+/// How often that is looked at.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// What is logged when nothing is chosen; fuser tells of what is not implemented on purpose.
 const LOG: &str = "info,fuser=error";
 
 /// Runs the command.
 pub(super) fn run(arguments: &MountArguments) -> Result<()> {
     let store = store_path(arguments.store.as_deref())?;
+    if std::fs::metadata(&store).is_ok_and(|found| !found.is_dir()) {
+        let shown = store.display();
+        return Err(Error::Store(format!(
+            "{shown} is a file: choose a directory with --store"
+        )));
+    }
     let mount_point = mounts::absolute(&arguments.mountpoint)?;
     let is_root = rustix::process::geteuid().is_root();
     let options = Options::new(is_root).resolve(
@@ -71,7 +84,7 @@ fn store_path(given: Option<&Path>) -> Result<PathBuf> {
 
 fn prepare_mount_point(path: &Path) -> Result<()> {
     let shown = path.display();
-    if mounts::is_dead(path) {
+    if has_died(path)? {
         return match mounts::unmount(path, UnmountFlags::DETACH) {
             Ok(()) => {
                 eprintln!("sps: cleared the dead mount at {shown}");
@@ -112,6 +125,24 @@ fn prepare_mount_point(path: &Path) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// Whether a mount is there whose daemon died. One that was killed just now takes a moment to let go.
+fn has_died(path: &Path) -> Result<bool> {
+    let deadline = Instant::now() + DYING_MAX;
+    loop {
+        if mounts::is_dead(path) {
+            return Ok(true);
+        }
+        if !mounts::mount_points()?
+            .iter()
+            .any(|mounted| mounted == path)
+            || Instant::now() >= deadline
+        {
+            return Ok(false);
+        }
+        std::thread::sleep(PAUSE);
+    }
 }
 
 /// Starts this program again as the daemon, and waits until it is ready or has failed.
