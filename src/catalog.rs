@@ -45,10 +45,7 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self {
-            delayed_delete: true,
-            retry_failed_upload: false,
-        }
+        Self { delayed_delete: true, retry_failed_upload: false }
     }
 }
 
@@ -73,9 +70,7 @@ impl Actor {
         if self.is_root() || self.uid == image.ownership.uid {
             Ok(())
         } else {
-            Err(Error::NoPermission(
-                "only root and the image's owner may do that",
-            ))
+            Err(Error::NoPermission("only root and the image's owner may do that"))
         }
     }
 }
@@ -145,11 +140,7 @@ impl Catalog {
             created_at: now(),
         };
         let image = self.shared.registry.create(draft)?;
-        log::info!(
-            "image={} name={:?} to=queued op=create",
-            image.id,
-            image.name.as_str()
-        );
+        log::info!("image={} name={:?} to=queued op=create", image.id, image.name.as_str());
         Ok(image)
     }
 
@@ -209,11 +200,7 @@ impl Catalog {
     /// The registry can't be read.
     pub fn listed_name(&self, image: &Image) -> Result<String> {
         let is_shadowed = self.shared.registry.is_shadowed(image)?;
-        Ok(if is_shadowed {
-            image.name.listed_as(image.id)
-        } else {
-            image.name.to_string()
-        })
+        Ok(if is_shadowed { image.name.listed_as(image.id) } else { image.name.to_string() })
     }
 
     /// Counts and sizes, a row for each status that has images.
@@ -275,10 +262,7 @@ impl Shared {
                 return Ok(());
             };
             next.updated_at = now();
-            let change = Change {
-                durability,
-                ..Change::update(next)
-            };
+            let change = Change { durability, ..Change::update(next) };
             match self.registry.commit(change) {
                 Err(Error::Conflict) => {}
                 done => return done,
@@ -335,10 +319,7 @@ impl Shared {
         if step.effects.contains(&Effect::Reclaim)
             && let Content::Sealed(seal) = image.content
         {
-            change.reclaims.push(Reclaim {
-                id: image.id,
-                digest: seal.digest,
-            });
+            change.reclaims.push(Reclaim { id: image.id, digest: seal.digest });
         }
         Ok(change)
     }

@@ -111,10 +111,7 @@ const KNOWN: [Known; 11] = [
         name: "threads",
         takes: "a number from 1 to 256",
         set: |options, value| {
-            let threads = value
-                .parse()
-                .ok()
-                .filter(|threads| (1..=THREADS_MAX).contains(threads));
+            let threads = value.parse().ok().filter(|threads| (1..=THREADS_MAX).contains(threads));
             threads.map(|threads| options.threads = threads)
         },
     },
@@ -167,25 +164,16 @@ impl Options {
         self.take_file(file)?;
         for (variable, value) in variables {
             if let Some(name) = variable.strip_prefix(VARIABLE_PREFIX) {
-                self.take(
-                    &name.to_ascii_lowercase(),
-                    &value,
-                    &format!("variable {variable}"),
-                )?;
+                self.take(&name.to_ascii_lowercase(), &value, &format!("variable {variable}"))?;
             }
         }
-        for word in words
-            .iter()
-            .flat_map(|words| words.split(','))
-            .filter(|word| !word.is_empty())
+        for word in words.iter().flat_map(|words| words.split(',')).filter(|word| !word.is_empty())
         {
             let (name, value) = word.split_once('=').unwrap_or((word, "yes"));
             self.take(name, value, "-o")?;
         }
         if self.publish == Publish::Group && self.gid.is_none() {
-            return Err(Error::Usage(
-                "publish=group needs gid=GROUP beside it".into(),
-            ));
+            return Err(Error::Usage("publish=group needs gid=GROUP beside it".into()));
         }
         Ok(self)
     }
@@ -224,10 +212,7 @@ impl Options {
             )));
         };
         (known.set)(self, value).ok_or_else(|| {
-            Error::Usage(format!(
-                "{source}: {name}={value}: it takes {}",
-                known.takes
-            ))
+            Error::Usage(format!("{source}: {name}={value}: it takes {}", known.takes))
         })
     }
 }
@@ -248,9 +233,7 @@ fn group_id(value: &str) -> Option<u32> {
     let groups = std::fs::read_to_string("/etc/group").ok()?;
     groups.lines().find_map(|line| {
         let mut fields = line.split(':');
-        (fields.next() == Some(value))
-            .then(|| fields.nth(1)?.parse().ok())
-            .flatten()
+        (fields.next() == Some(value)).then(|| fields.nth(1)?.parse().ok()).flatten()
     })
 }
 
@@ -262,9 +245,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("config.toml");
         std::fs::write(&path, file).expect("a file");
-        let variables = variables
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         Options::new(true).resolve(&path, variables, &words)
     }
@@ -273,11 +254,7 @@ mod tests {
     fn later_sources_override_earlier_ones() {
         let options = resolved(
             "threads = 3\ndelayed_delete = false\non_failed_upload = \"queued\"",
-            &[
-                ("SPS_THREADS", "4"),
-                ("HOME", "/"),
-                ("SPS_ALLOW_OTHER", "no"),
-            ],
+            &[("SPS_THREADS", "4"), ("HOME", "/"), ("SPS_ALLOW_OTHER", "no")],
             &["threads=5,log=debug", "publish=all"],
         )
         .expect("all known");
@@ -295,10 +272,7 @@ mod tests {
             (resolved("", &[("SPS_TREADS", "3")], &[]), "SPS_TREADS"),
             (resolved("", &[], &["scrubtime=3"]), "scrubtime"),
             (resolved("", &[], &["threads=0"]), "threads=0"),
-            (
-                resolved("", &[], &["delayed_delete=maybe"]),
-                "delayed_delete=maybe",
-            ),
+            (resolved("", &[], &["delayed_delete=maybe"]), "delayed_delete=maybe"),
             (resolved("", &[], &["publish=group"]), "gid"),
             (resolved("threads = [", &[], &[]), "config.toml"),
         ];

@@ -103,11 +103,7 @@ impl Error {
     pub fn io(op: &'static str, what: impl AsRef<Path>, source: impl Into<std::io::Error>) -> Self {
         let source: std::io::Error = source.into();
         let errno = rustix::io::Errno::from_io_error(&source).unwrap_or(rustix::io::Errno::IO);
-        Self::Io {
-            op,
-            what: what.as_ref().display().to_string(),
-            source: errno,
-        }
+        Self::Io { op, what: what.as_ref().display().to_string(), source: errno }
     }
 
     /// The error number that a caller of the mount gets (specification, section 6).
@@ -146,20 +142,10 @@ impl Error {
 
     /// Which failures of the filesystem below are the caller's own: the rest are EIO to him.
     fn passed_on(source: rustix::io::Errno) -> i32 {
-        const OWN: [i32; 6] = [
-            libc::ENOSPC,
-            libc::EDQUOT,
-            libc::EFBIG,
-            libc::EOPNOTSUPP,
-            libc::ENXIO,
-            libc::EINVAL,
-        ];
+        const OWN: [i32; 6] =
+            [libc::ENOSPC, libc::EDQUOT, libc::EFBIG, libc::EOPNOTSUPP, libc::ENXIO, libc::EINVAL];
         let errno = source.raw_os_error();
-        if OWN.contains(&errno) {
-            errno
-        } else {
-            libc::EIO
-        }
+        if OWN.contains(&errno) { errno } else { libc::EIO }
     }
 
     /// Whether an operator must look: the rest is a caller's mistake or was coped with.

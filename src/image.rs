@@ -332,10 +332,7 @@ impl Image {
     /// What of the image a decision depends on.
     #[must_use]
     pub const fn subject(&self) -> Subject {
-        Subject {
-            status: self.status,
-            protected: self.ownership.is_protected(),
-        }
+        Subject { status: self.status, protected: self.ownership.is_protected() }
     }
 
     /// The record after `step` was taken at `now`. What the step does outside of the record is the

@@ -48,10 +48,7 @@ impl Upload {
     /// Its size can't be read.
     pub fn resume(staged: Arc<StoreFile>) -> Result<Self> {
         let size_bytes = staged.size_bytes()?;
-        Ok(Self {
-            size_bytes,
-            ..Self::new(staged)
-        })
+        Ok(Self { size_bytes, ..Self::new(staged) })
     }
 
     /// The staged file.
@@ -169,8 +166,6 @@ impl Upload {
 
 /// The first `length` bytes of `buffer`, or all of it if it is shorter.
 fn bounded(buffer: &[u8], length: u64) -> &[u8] {
-    let length = usize::try_from(length)
-        .unwrap_or(usize::MAX)
-        .min(buffer.len());
+    let length = usize::try_from(length).unwrap_or(usize::MAX).min(buffer.len());
     buffer.get(..length).unwrap_or_default()
 }

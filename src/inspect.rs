@@ -70,10 +70,7 @@ mod tests {
 
     impl Probe for Vec<u8> {
         fn read_at(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
-            let rest = usize::try_from(offset)
-                .ok()
-                .and_then(|at| self.get(at..))
-                .unwrap_or(&[]);
+            let rest = usize::try_from(offset).ok().and_then(|at| self.get(at..)).unwrap_or(&[]);
             let length = rest.len().min(buffer.len());
             buffer[..length].copy_from_slice(&rest[..length]);
             Ok(length)
@@ -95,10 +92,7 @@ mod tests {
     fn what_has_no_mark_is_raw_however_short() {
         for size in [0, 1, 4, 511, 512, 513, 70_000] {
             let bytes = vec![7u8; size];
-            assert_eq!(
-                detect(&bytes, size as u64).expect("readable"),
-                DiskFormat::Raw
-            );
+            assert_eq!(detect(&bytes, size as u64).expect("readable"), DiskFormat::Raw);
         }
     }
 

@@ -76,11 +76,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotInTable { from, event } => {
-                write!(
-                    f,
-                    "{} is not possible for an image that is {from}",
-                    event.name()
-                )
+                write!(f, "{} is not possible for an image that is {from}", event.name())
             }
             Self::Protected { event } => {
                 write!(
@@ -117,19 +113,10 @@ pub struct Subject {
 #[must_use]
 pub fn decide(subject: Subject, event: Event) -> Decision {
     let Subject { status, protected } = subject;
-    match TABLE
-        .iter()
-        .find(|row| row.from == status && row.event == event)
-    {
+    match TABLE.iter().find(|row| row.from == status && row.event == event) {
         Some(_) if protected && event.removes() => Decision::Denied(Reason::Protected { event }),
-        Some(row) => Decision::Step(Step {
-            to: row.to,
-            effects: row.effects,
-        }),
+        Some(row) => Decision::Step(Step { to: row.to, effects: row.effects }),
         None if event.is_fulfilled_by(status) => Decision::Already,
-        None => Decision::Denied(Reason::NotInTable {
-            from: status,
-            event,
-        }),
+        None => Decision::Denied(Reason::NotInTable { from: status, event }),
     }
 }

@@ -23,11 +23,7 @@ pub fn bytes(count: u64) -> String {
 /// How long ago `from` is at `to`, in the largest unit that fits.
 #[must_use]
 pub fn age(from: Timestamp, to: Timestamp) -> String {
-    let seconds = to
-        .as_nanoseconds()
-        .saturating_sub(from.as_nanoseconds())
-        .max(0)
-        / 1_000_000_000;
+    let seconds = to.as_nanoseconds().saturating_sub(from.as_nanoseconds()).max(0) / 1_000_000_000;
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{}m", seconds / 60),
@@ -55,13 +51,8 @@ mod tests {
             assert_eq!(bytes(count), text);
         }
         let at = |seconds: i64| Timestamp::from_nanoseconds(seconds * 1_000_000_000);
-        for (seconds, text) in [
-            (-5, "0s"),
-            (59, "59s"),
-            (60, "1m"),
-            (7200, "2h"),
-            (172_800, "2d"),
-        ] {
+        for (seconds, text) in [(-5, "0s"), (59, "59s"), (60, "1m"), (7200, "2h"), (172_800, "2d")]
+        {
             assert_eq!(age(at(0), at(seconds)), text);
         }
     }

@@ -12,7 +12,7 @@ use super::reserve::Claim;
 use super::{Content, Shared};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
-use crate::image::Digest;
+use crate::image::{Digest, ImageId};
 use crate::registry::Key;
 
 /// How many contents are given back between two commits.
@@ -51,10 +51,7 @@ impl Keeper {
             .name("keeper".into())
             .spawn(move || keep(&shared, &its_signal))
             .map_err(|error| Error::io("start thread", "keeper", error))?;
-        Ok(Self {
-            signal,
-            thread: Mutex::new(Some(thread)),
-        })
+        Ok(Self { signal, thread: Mutex::new(Some(thread)) })
     }
 
     /// Tells the thread that there may be work.
@@ -97,9 +94,7 @@ fn keep(shared: &Shared, signal: &Signal) {
 }
 
 fn report(op: &str, outcome: Result<()>) -> bool {
-    outcome
-        .inspect_err(|error| log::error!("op={op} errno={}: {error}", error.errno()))
-        .is_ok()
+    outcome.inspect_err(|error| log::error!("op={op} errno={}: {error}", error.errno())).is_ok()
 }
 
 impl Shared {
@@ -126,7 +121,7 @@ impl Shared {
         Ok(true)
     }
 
-    fn drop_manifest_unless_sealed(&self, id: crate::image::ImageId) -> Result<()> {
+    pub(super) fn drop_manifest_unless_sealed(&self, id: ImageId) -> Result<()> {
         let _claim = self.reservations.reserve(Claim::Manifest(id));
         let image = self.registry.image(Key::Id(id))?;
         match image.map(|image| image.content) {
@@ -147,22 +142,16 @@ impl Shared {
 
     /// Publishes what could not be published at its last close. Answers whether nothing is left.
     fn publish_kept(&self) -> bool {
-        self.uploads
-            .unpublished()
-            .into_iter()
-            .all(|id| match self.publish(id) {
-                Ok(()) | Err(Error::NotFound) => {
-                    self.uploads.forget_unpublished(id);
-                    true
-                }
-                Err(error) => {
-                    log::warn!(
-                        "image={id} op=publish errno={}: {error}; trying again",
-                        error.errno()
-                    );
-                    false
-                }
-            })
+        self.uploads.unpublished().into_iter().all(|id| match self.publish(id) {
+            Ok(()) => {
+                self.uploads.forget_unpublished(id);
+                true
+            }
+            Err(error) => {
+                log::warn!("image={id} op=publish errno={}: {error}; trying again", error.errno());
+                false
+            }
+        })
     }
 
     /// Drops sealed data that no record holds and no manifest names. What a manifest names is kept and

@@ -15,7 +15,7 @@ use crate::failpoint::{Failpoint, hit};
 use crate::image::{Content, Image, ImageId, Seal};
 use crate::ingest::Upload;
 use crate::lifecycle::Event;
-use crate::registry::Durability;
+use crate::registry::{Durability, Key};
 use crate::store::{Extent, StoreFile};
 
 /// A change of an upload's extent.
@@ -40,8 +40,7 @@ impl Catalog {
     /// The upload has failed before, the image was removed, or the disk refuses. The error stays: the
     /// upload can't be closed into success.
     pub fn write(&self, session: &UploadSession, offset: u64, data: &[u8]) -> Result<()> {
-        self.shared
-            .change(session, |upload| upload.write(offset, data))
+        self.shared.change(session, |upload| upload.write(offset, data))
     }
 
     /// Changes the length or the allocation of an upload. A length of zero before any data makes
@@ -67,12 +66,7 @@ impl Catalog {
     /// The staged data of an upload, if there is any, to read or flush.
     #[must_use]
     pub fn staged(&self, session: &UploadSession) -> Option<Arc<StoreFile>> {
-        session
-            .state
-            .lock()
-            .upload
-            .as_ref()
-            .map(|upload| Arc::clone(upload.file()))
+        session.state.lock().upload.as_ref().map(|upload| Arc::clone(upload.file()))
     }
 
     /// Checks the upload and makes it durable: after that, only a loss of the disk keeps it from
@@ -126,11 +120,7 @@ impl Shared {
             Ok(())
         });
         done.inspect_err(|error| {
-            log::warn!(
-                "image={} op=write errno={}: {error}",
-                session.id(),
-                error.errno()
-            );
+            log::warn!("image={} op=write errno={}: {error}", session.id(), error.errno());
             state.failure = Some(error.clone());
         })
     }
@@ -154,11 +144,8 @@ impl Shared {
     }
 
     fn begin(&self, id: ImageId) -> Result<()> {
-        let begun = self.transition(
-            id,
-            |_| Ok(Event::Write),
-            |next| next.content = Content::Staged,
-        );
+        let begun =
+            self.transition(id, |_| Ok(Event::Write), |next| next.content = Content::Staged);
         match begun {
             // Whoever removed the image was faster.
             Err(Error::NotFound | Error::Denied(_)) => Err(Error::Cancelled),
@@ -170,11 +157,7 @@ impl Shared {
     fn unseal(&self, id: ImageId) -> Result<()> {
         self.amend(id, Durability::Transient, |mut image| {
             let has_begun = image.status.failure(false).is_some();
-            image.content = if has_begun {
-                Content::Staged
-            } else {
-                Content::Absent
-            };
+            image.content = if has_begun { Content::Staged } else { Content::Absent };
             Ok(Some(image))
         })
     }
@@ -192,11 +175,7 @@ impl Shared {
                 Ok(())
             }
             Err(error) => {
-                log::warn!(
-                    "image={} op=vote errno={}: {error}",
-                    session.id(),
-                    error.errno()
-                );
+                log::warn!("image={} op=vote errno={}: {error}", session.id(), error.errno());
                 state.failure = Some(error.clone());
                 Err(error)
             }
@@ -255,10 +234,7 @@ impl Shared {
         if session.check_not_cancelled().is_err() {
             return self.store.discard(session.id());
         }
-        let failure = state
-            .failure
-            .clone()
-            .or_else(|| failure.filter(|_| state.seal.is_none()));
+        let failure = state.failure.clone().or_else(|| failure.filter(|_| state.seal.is_none()));
         let voted = match failure {
             Some(failure) => Err(failure),
             None if !state.is_begun && !state.is_emptied => {
@@ -280,29 +256,22 @@ impl Shared {
     fn publish_or_keep(&self, id: ImageId) -> Result<()> {
         match self.publish(id) {
             Ok(()) => Ok(()),
-            Err(Error::NotFound) => Ok(()),
             Err(error @ Error::Denied(_)) => self.kill(id, &error),
             Err(error) => {
-                log::error!(
-                    "image={id} op=publish errno={}: {error}; trying again",
-                    error.errno()
-                );
+                log::error!("image={id} op=publish errno={}: {error}; trying again", error.errno());
                 self.uploads.keep_unpublished(id);
                 Ok(())
             }
         }
     }
 
-    /// Makes a sealed image active. Harmless when it was done before.
+    /// Makes a sealed image active. Harmless when it was done before, or when the image was removed.
     pub(super) fn publish(&self, id: ImageId) -> Result<()> {
-        let image = self.load(id)?;
-        let Content::Sealed(seal) = image.content else {
-            return Ok(());
-        };
-        if image.status.publication().is_none() {
-            return Ok(());
-        }
+        let Some((_, seal)) = self.publishable(id)? else { return self.store.discard(id) };
         let content = self.reservations.reserve(Claim::Content(seal.digest));
+        // Removed before the claim, its data was given back already and must not come again; removed
+        // after it, its data is given back when the claim is let go.
+        let Some((image, seal)) = self.publishable(id)? else { return self.store.discard(id) };
         self.store.seal(id, &seal)?;
         hit(Failpoint::PublishSealed);
         self.write_manifest(&image);
@@ -312,8 +281,19 @@ impl Shared {
         drop(content);
         hit(Failpoint::PublishRecorded);
         match published {
-            Err(Error::Cancelled) => Ok(()),
+            // Removed meanwhile: its manifest may have been dropped before it was written.
+            Err(Error::Cancelled | Error::NotFound) => self.drop_manifest_unless_sealed(id),
             other => other.map(|_| ()),
+        }
+    }
+
+    fn publishable(&self, id: ImageId) -> Result<Option<(Image, Seal)>> {
+        let Some(image) = self.registry.image(Key::Id(id))? else { return Ok(None) };
+        match image.content {
+            Content::Sealed(seal) if image.status.publication().is_some() => {
+                Ok(Some((image, seal)))
+            }
+            Content::Sealed(_) | Content::Absent | Content::Staged | Content::Gone(_) => Ok(None),
         }
     }
 
@@ -324,11 +304,7 @@ impl Shared {
         };
         let _claim = self.reservations.reserve(Claim::Manifest(image.id));
         if let Err(error) = self.store.put_manifest(image.id, &manifest.to_text()) {
-            log::error!(
-                "image={} op=manifest errno={}: {error}",
-                image.id,
-                error.errno()
-            );
+            log::error!("image={} op=manifest errno={}: {error}", image.id, error.errno());
         }
     }
 

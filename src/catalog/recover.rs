@@ -17,10 +17,7 @@ impl Shared {
     /// Settles all that is not settled. Doing it twice does no more than doing it once.
     pub(super) fn recover(&self) -> Result<()> {
         hit(Failpoint::RecoverBegun);
-        for status in Status::ALL
-            .into_iter()
-            .filter(|status| status.publication().is_some())
-        {
+        for status in Status::ALL.into_iter().filter(|status| status.publication().is_some()) {
             let mut after = ImageNumber::new(0);
             loop {
                 let page = self.registry.page(Some(status), after, PAGE)?;

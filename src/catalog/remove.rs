@@ -98,14 +98,15 @@ pub struct Rename {
 impl Shared {
     /// Cuts off the writer of an image that is deleted, and frees its staged data.
     fn cut_off_removed(&self, id: ImageId) -> Result<()> {
-        let is_gone = self
-            .load(id)
-            .map_or(true, |image| image.status.publication().is_none());
-        if is_gone && let Some(upload) = self.uploads.of(id) {
-            upload.cancel();
-            self.store.discard(id)?;
+        let is_gone = self.load(id).map_or(true, |image| image.status.publication().is_none());
+        if !is_gone {
+            return Ok(());
         }
-        Ok(())
+        if let Some(upload) = self.uploads.of(id) {
+            upload.cancel();
+        }
+        // An upload that ended meanwhile may have left its data to nobody.
+        self.store.discard(id)
     }
 
     fn renamed(&self, id: ImageId, name: &ImageName, rename: Rename) -> Result<Change> {

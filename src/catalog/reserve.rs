@@ -35,10 +35,7 @@ impl Reservations {
         while !held.insert(claim) {
             self.freed.wait(&mut held);
         }
-        Reserved {
-            reservations: self,
-            claim,
-        }
+        Reserved { reservations: self, claim }
     }
 }
 

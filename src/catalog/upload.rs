@@ -93,14 +93,10 @@ impl UploadSession {
     #[must_use]
     pub fn allocated_bytes(&self) -> u64 {
         let file = match self.state.try_lock() {
-            Some(state) => state
-                .upload
-                .as_ref()
-                .map(|upload| Arc::clone(upload.file())),
+            Some(state) => state.upload.as_ref().map(|upload| Arc::clone(upload.file())),
             None => return self.size_bytes.load(Ordering::Acquire),
         };
-        file.and_then(|file| file.allocated_bytes().ok())
-            .unwrap_or(0)
+        file.and_then(|file| file.allocated_bytes().ok()).unwrap_or(0)
     }
 
     /// When the data was last written, or what a tool set since.
@@ -111,8 +107,7 @@ impl UploadSession {
 
     /// Sets the time of the content, as utimensat(2) does.
     pub fn set_modified_at(&self, at: Timestamp) {
-        self.modified_at
-            .store(at.as_nanoseconds(), Ordering::Release);
+        self.modified_at.store(at.as_nanoseconds(), Ordering::Release);
     }
 
     /// Notes that the data is `size_bytes` long and changed now.
@@ -127,11 +122,7 @@ impl UploadSession {
     }
 
     pub(super) fn check_not_cancelled(&self) -> Result<()> {
-        if self.is_cancelled.load(Ordering::Acquire) {
-            Err(Error::Cancelled)
-        } else {
-            Ok(())
-        }
+        if self.is_cancelled.load(Ordering::Acquire) { Err(Error::Cancelled) } else { Ok(()) }
     }
 }
 
@@ -152,40 +143,25 @@ pub(super) struct Uploads {
 impl Uploads {
     /// All sessions.
     pub(super) fn sessions(&self) -> Vec<Arc<UploadSession>> {
-        self.open
-            .lock()
-            .values()
-            .map(|open| Arc::clone(&open.session))
-            .collect()
+        self.open.lock().values().map(|open| Arc::clone(&open.session)).collect()
     }
 
     /// The session of an image.
     pub(super) fn of(&self, id: ImageId) -> Option<Arc<UploadSession>> {
-        self.open
-            .lock()
-            .get(&id)
-            .map(|open| Arc::clone(&open.session))
+        self.open.lock().get(&id).map(|open| Arc::clone(&open.session))
     }
 
     fn join(&self, image: &Image) -> Result<Arc<UploadSession>> {
         let mut open = self.open.lock();
         if let Some(entry) = open.get_mut(&image.id) {
             if entry.handles == 0 {
-                return Err(Error::Busy(
-                    "the last upload of this image is just ending".into(),
-                ));
+                return Err(Error::Busy("the last upload of this image is just ending".into()));
             }
             entry.handles += 1;
             return Ok(Arc::clone(&entry.session));
         }
         let session = Arc::new(UploadSession::new(image));
-        open.insert(
-            image.id,
-            Open {
-                session: Arc::clone(&session),
-                handles: 1,
-            },
-        );
+        open.insert(image.id, Open { session: Arc::clone(&session), handles: 1 });
         Ok(session)
     }
 
@@ -250,11 +226,6 @@ impl Catalog {
     /// All uploads under way.
     #[must_use]
     pub fn uploads(&self) -> Vec<Live> {
-        self.shared
-            .uploads
-            .sessions()
-            .iter()
-            .map(|session| session.live())
-            .collect()
+        self.shared.uploads.sessions().iter().map(|session| session.live()).collect()
     }
 }

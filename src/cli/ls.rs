@@ -16,9 +16,7 @@ pub(super) fn run(arguments: &LsArguments) -> Result<()> {
         Some(path) => path.clone(),
         None => mounts::only_mount_point()?,
     };
-    let statuses = arguments
-        .status
-        .map_or_else(|| Status::ALL.to_vec(), |status| vec![status]);
+    let statuses = arguments.status.map_or_else(|| Status::ALL.to_vec(), |status| vec![status]);
     let mut images = Vec::new();
     for status in statuses {
         images.append(&mut listed(&root.join(status.name()))?);
@@ -44,9 +42,7 @@ fn listed(folder: &Path) -> Result<Vec<View>> {
 
 fn table(images: &[View]) -> String {
     let head = ["STATUS", "SIZE", "FORMAT", "AGE", "NAME"].map(str::to_owned);
-    let rows: Vec<[String; 5]> = std::iter::once(head)
-        .chain(images.iter().map(row))
-        .collect();
+    let rows: Vec<[String; 5]> = std::iter::once(head).chain(images.iter().map(row)).collect();
     let mut widths = [0; 5];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -72,7 +68,5 @@ fn row(image: &View) -> [String; 5] {
 
 fn parse(time: &str) -> Option<Timestamp> {
     let time: jiff::Timestamp = time.parse().ok()?;
-    i64::try_from(time.as_nanosecond())
-        .ok()
-        .map(Timestamp::from_nanoseconds)
+    i64::try_from(time.as_nanosecond()).ok().map(Timestamp::from_nanoseconds)
 }

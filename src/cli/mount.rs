@@ -40,9 +40,7 @@ pub(super) fn run(arguments: &MountArguments) -> Result<()> {
     let store = store_path(arguments.store.as_deref())?;
     if std::fs::metadata(&store).is_ok_and(|found| !found.is_dir()) {
         let shown = store.display();
-        return Err(Error::Store(format!(
-            "{shown} is a file: choose a directory with --store"
-        )));
+        return Err(Error::Store(format!("{shown} is a file: choose a directory with --store")));
     }
     let mount_point = mounts::absolute(&arguments.mountpoint)?;
     let is_root = rustix::process::geteuid().is_root();
@@ -62,10 +60,7 @@ pub(super) fn run(arguments: &MountArguments) -> Result<()> {
 /// The variables that are text: others can't be options.
 fn text_variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
-        Some((
-            name.into_string().ok()?,
-            value.to_string_lossy().into_owned(),
-        ))
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
     })
 }
 
@@ -90,16 +85,13 @@ fn prepare_mount_point(path: &Path) -> Result<()> {
                 eprintln!("sps: cleared the dead mount at {shown}");
                 Ok(())
             }
-            Err(Unmount::Busy) => Err(Error::Busy(format!(
-                "{shown} has a dead mount that is busy"
-            ))),
+            Err(Unmount::Busy) => {
+                Err(Error::Busy(format!("{shown} has a dead mount that is busy")))
+            }
             Err(Unmount::Failed(error)) => Err(error),
         };
     }
-    if mounts::mount_points()?
-        .iter()
-        .any(|mounted| mounted == path)
-    {
+    if mounts::mount_points()?.iter().any(|mounted| mounted == path) {
         return Err(Error::Busy(format!(
             "a store is mounted at {shown} already: `sps umount {shown}` first, or choose another"
         )));
@@ -112,17 +104,13 @@ fn prepare_mount_point(path: &Path) -> Result<()> {
         }
     })?;
     if !metadata.is_dir() {
-        return Err(Error::Store(format!(
-            "{shown} is not a directory: mount on an empty one"
-        )));
+        return Err(Error::Store(format!("{shown} is not a directory: mount on an empty one")));
     }
     let mut entries = std::fs::read_dir(path).map_err(|error| {
         Error::Store(format!("{shown}: {error}: choose a directory of your own"))
     })?;
     if entries.next().is_some() {
-        return Err(Error::Store(format!(
-            "{shown} is not empty: mount on an empty directory"
-        )));
+        return Err(Error::Store(format!("{shown} is not empty: mount on an empty directory")));
     }
     Ok(())
 }
@@ -134,9 +122,7 @@ fn has_died(path: &Path) -> Result<bool> {
         if mounts::is_dead(path) {
             return Ok(true);
         }
-        if !mounts::mount_points()?
-            .iter()
-            .any(|mounted| mounted == path)
+        if !mounts::mount_points()?.iter().any(|mounted| mounted == path)
             || Instant::now() >= deadline
         {
             return Ok(false);
@@ -170,9 +156,7 @@ fn serve_in_background(arguments: &MountArguments, store: &Path, mount_point: &P
     if said == READY {
         return Ok(());
     }
-    let status = daemon
-        .wait()
-        .map_err(|error| Error::io("wait for", "the daemon", error))?;
+    let status = daemon.wait().map_err(|error| Error::io("wait for", "the daemon", error))?;
     match status.code() {
         // It has said why on the same standard error.
         Some(code) => std::process::exit(code.max(1)),
@@ -184,27 +168,14 @@ fn serve_in_background(arguments: &MountArguments, store: &Path, mount_point: &P
 }
 
 fn serve(store: &Path, mount_point: &Path, options: &Options, is_background: bool) -> Result<()> {
-    let open = OpenOptions {
-        any_filesystem: options.any_filesystem,
-    };
+    let open = OpenOptions { any_filesystem: options.any_filesystem };
     let local = LocalStore::open(store, open)?;
-    start_log(
-        options,
-        is_background.then(|| store.join("sps.log")).as_deref(),
-    )?;
+    start_log(options, is_background.then(|| store.join("sps.log")).as_deref())?;
     let registry = SqliteRegistry::open(&local.registry_path())?;
     let catalog = Catalog::open(Box::new(registry), Box::new(local), options.policy)?;
-    let mounted = Mounted::start(
-        catalog,
-        settings(options),
-        mount_point,
-        &mount_options(options, store),
-    )?;
-    log::info!(
-        "op=mount: {} is mounted at {}",
-        store.display(),
-        mount_point.display()
-    );
+    let mounted =
+        Mounted::start(catalog, settings(options), mount_point, &mount_options(options, store))?;
+    log::info!("op=mount: {} is mounted at {}", store.display(), mount_point.display());
     unmount_on_signal(mount_point)?;
     if is_background {
         go_to_background()?;
@@ -229,9 +200,7 @@ fn settings(options: &Options) -> Settings {
 
 fn mount_options(options: &Options, store: &Path) -> MountOptions {
     // A comma in the source would be taken for the end of the option.
-    let source = store
-        .to_str()
-        .filter(|source| !source.contains([',', '\\', '\n']));
+    let source = store.to_str().filter(|source| !source.contains([',', '\\', '\n']));
     MountOptions {
         source: source.unwrap_or("sps").to_owned(),
         allow_other: options.allow_other,
@@ -243,20 +212,14 @@ fn mount_options(options: &Options, store: &Path) -> MountOptions {
 /// Logs to standard error, or to a file.
 fn start_log(options: &Options, file: Option<&Path>) -> Result<()> {
     let environment = std::env::var("RUST_LOG").ok();
-    let filter = options
-        .log
-        .clone()
-        .or(environment)
-        .unwrap_or_else(|| LOG.to_owned());
+    let filter = options.log.clone().or(environment).unwrap_or_else(|| LOG.to_owned());
     let mut logger = env_logger::Builder::new();
     logger.parse_filters(&filter).format_timestamp_millis();
     if let Some(path) = file {
         let log = open_log(path)?;
         logger.target(env_logger::Target::Pipe(Box::new(log)));
     }
-    logger
-        .try_init()
-        .map_err(|error| Error::Usage(format!("log: {error}")))
+    logger.try_init().map_err(|error| Error::Usage(format!("log: {error}")))
 }
 
 fn open_log(path: &Path) -> Result<File> {
@@ -273,15 +236,8 @@ fn go_to_background() -> Result<()> {
     let failed = |error| Error::io("go to", "the background", error);
     rustix::process::setsid().map_err(|error| failed(error.into()))?;
     let mut parent = std::io::stdout();
-    parent
-        .write_all(READY.as_bytes())
-        .and_then(|()| parent.flush())
-        .map_err(failed)?;
-    let nothing = File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .map_err(failed)?;
+    parent.write_all(READY.as_bytes()).and_then(|()| parent.flush()).map_err(failed)?;
+    let nothing = File::options().read(true).write(true).open("/dev/null").map_err(failed)?;
     rustix::stdio::dup2_stdin(&nothing).map_err(|error| failed(error.into()))?;
     rustix::stdio::dup2_stdout(&nothing).map_err(|error| failed(error.into()))?;
     rustix::stdio::dup2_stderr(&nothing).map_err(|error| failed(error.into()))

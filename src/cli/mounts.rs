@@ -23,16 +23,9 @@ fn mount_point(line: &str) -> Option<PathBuf> {
         return None;
     }
     let path = mount.split(' ').nth(4)?;
-    let plain = [
-        ("\\040", " "),
-        ("\\011", "\t"),
-        ("\\012", "\n"),
-        ("\\134", "\\"),
-    ]
-    .into_iter()
-    .fold(path.to_owned(), |text, (code, plain)| {
-        text.replace(code, plain)
-    });
+    let plain = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .into_iter()
+        .fold(path.to_owned(), |text, (code, plain)| text.replace(code, plain));
     Some(PathBuf::from(plain))
 }
 
@@ -41,12 +34,10 @@ pub(super) fn only_mount_point() -> Result<PathBuf> {
     let mut mounts = mount_points()?;
     match (mounts.pop(), mounts.pop()) {
         (Some(only), None) => Ok(only),
-        (None, _) => Err(Error::Usage(
-            "no store is mounted: see `sps mount --help`".into(),
-        )),
-        (Some(_), Some(_)) => Err(Error::Usage(
-            "several stores are mounted: say which mount point".into(),
-        )),
+        (None, _) => Err(Error::Usage("no store is mounted: see `sps mount --help`".into())),
+        (Some(_), Some(_)) => {
+            Err(Error::Usage("several stores are mounted: say which mount point".into()))
+        }
     }
 }
 
@@ -60,24 +51,18 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     match path.file_name() {
         // A dead mount can't be resolved itself; the folder that it is in can.
         Some(name) => {
-            let parent = path
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty());
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             let parent = parent.unwrap_or(Path::new("."));
             let parent = parent.canonicalize().map_err(|error| {
                 missing(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))
             })?;
             let joined = parent.join(name);
             match joined.read_link() {
-                Ok(_) => joined
-                    .canonicalize()
-                    .map_err(|error| Error::io("find", path, error)),
+                Ok(_) => joined.canonicalize().map_err(|error| Error::io("find", path, error)),
                 Err(_) => Ok(joined),
             }
         }
-        None => path
-            .canonicalize()
-            .map_err(|error| Error::io("find", path, error)),
+        None => path.canonicalize().map_err(|error| Error::io("find", path, error)),
     }
 }
 
@@ -144,25 +129,13 @@ pub(super) fn holders(path: &Path) -> Vec<String> {
             let held = held_by(&process, path)?;
             let name = std::fs::read_to_string(process.join("comm")).unwrap_or_default();
             let pid = entry.file_name();
-            Some(format!(
-                "{} ({}) has {}",
-                name.trim(),
-                pid.display(),
-                held.display()
-            ))
+            Some(format!("{} ({}) has {}", name.trim(), pid.display(), held.display()))
         })
         .collect()
 }
 
 fn held_by(process: &Path, path: &Path) -> Option<PathBuf> {
-    let files = std::fs::read_dir(process.join("fd"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    let links = files
-        .map(|entry| entry.path())
-        .chain([process.join("cwd"), process.join("root")]);
-    links
-        .filter_map(|link| link.read_link().ok())
-        .find(|target| target.starts_with(path))
+    let files = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+    let links = files.map(|entry| entry.path()).chain([process.join("cwd"), process.join("root")]);
+    links.filter_map(|link| link.read_link().ok()).find(|target| target.starts_with(path))
 }

@@ -31,10 +31,7 @@ pub(super) fn run(mount_point: &Path) -> Result<()> {
         };
     }
     if !mounts::mount_points()?.contains(&path) {
-        return Err(Error::Store(format!(
-            "no store is mounted at {}",
-            path.display()
-        )));
+        return Err(Error::Store(format!("no store is mounted at {}", path.display())));
     }
     let daemon = view::attribute(&path, "pid").and_then(|pid| pid.parse().ok());
     let daemon = daemon.and_then(Pid::from_raw);
@@ -80,10 +77,7 @@ fn wait_for_end(daemon: Pid) -> Result<()> {
         return Ok(());
     };
     let seconds = i64::try_from(WAIT_MAX.as_secs()).unwrap_or(i64::MAX);
-    let timeout = Timespec {
-        tv_sec: seconds,
-        tv_nsec: 0,
-    };
+    let timeout = Timespec { tv_sec: seconds, tv_nsec: 0 };
     let mut watched = [PollFd::new(&process, PollFlags::IN)];
     match poll(&mut watched, Some(&timeout)) {
         Ok(0) => Err(Error::Busy(format!(

@@ -2,14 +2,15 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fuser::{FileAttr, FileType, INodeNo};
+use fuser::{FileAttr, FileType, INodeNo, TimeOrNow};
 
 use super::mount::{Asker, Mount, Shown};
 use super::page;
 use super::tree::Node;
-use crate::catalog::{Attributes, Resize};
+use crate::catalog::{Attributes, Resize, now};
 use crate::error::{Error, Result};
 use crate::image::{Image, Timestamp};
+use crate::store::Space;
 
 /// What `cp` takes its buffer size from.
 const BLOCK_BYTES: u32 = 1 << 20;
@@ -83,11 +84,7 @@ impl Mount {
             crtime: at,
             kind: Self::kind_of(node),
             perm,
-            nlink: if Self::kind_of(node) == FileType::Directory {
-                2
-            } else {
-                1
-            },
+            nlink: if Self::kind_of(node) == FileType::Directory { 2 } else { 1 },
             uid: self.settings.uid,
             gid: self.settings.gid,
             rdev: 0,
@@ -98,9 +95,7 @@ impl Mount {
 
     fn link_attributes(&self, node: Node, image: &Image) -> FileAttr {
         let at = system_time(image.status_at);
-        let target = self
-            .read_link(node.inode())
-            .map_or(0, |target| target.len() as u64);
+        let target = self.read_link(node.inode()).map_or(0, |target| target.len() as u64);
         FileAttr {
             size: target,
             atime: at,
@@ -111,6 +106,12 @@ impl Mount {
             gid: image.ownership.gid,
             ..self.fixed_attributes(node)
         }
+    }
+
+    /// How much room there is, and how many images.
+    pub(crate) fn space(&self) -> Result<(Space, u64)> {
+        let images = self.catalog.totals()?.iter().map(|total| total.images).sum();
+        Ok((self.catalog.space()?, images))
     }
 
     /// Sets attributes. On folders and links it is accepted and ignored, for the tools that copy
@@ -134,12 +135,7 @@ impl Mount {
                 None => self.truncate(asker, &image, size_bytes)?,
             }
         }
-        let Attributes {
-            uid,
-            gid,
-            mode,
-            modified_at,
-        } = setting.attributes;
+        let Attributes { uid, gid, mode, modified_at } = setting.attributes;
         if uid.or(gid).or(mode).is_some() || modified_at.is_some() {
             self.catalog.set_attributes(image.id, setting.attributes)?;
         }
@@ -148,15 +144,10 @@ impl Mount {
 }
 
 fn image_attributes(node: Node, shown: &Shown) -> FileAttr {
-    let Shown {
-        image,
-        live,
-        allocated_bytes,
-    } = shown;
+    let Shown { image, live, allocated_bytes } = shown;
     let known = image.content.seal().map_or(0, |seal| seal.size_bytes);
-    let (size, modified_at) = live.map_or((known, image.modified_at), |live| {
-        (live.size_bytes, live.modified_at)
-    });
+    let (size, modified_at) =
+        live.map_or((known, image.modified_at), |live| (live.size_bytes, live.modified_at));
     let modified_at = system_time(modified_at);
     FileAttr {
         ino: INodeNo(node.inode()),
@@ -189,10 +180,18 @@ fn system_time(at: Timestamp) -> SystemTime {
 }
 
 /// A moment as the catalog takes it; what is out of its range becomes its nearest end.
-pub(crate) fn timestamp(at: SystemTime) -> Timestamp {
+fn timestamp(at: SystemTime) -> Timestamp {
     let nanoseconds = match at.duration_since(UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
         Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |ns| -ns),
     };
     Timestamp::from_nanoseconds(nanoseconds)
+}
+
+/// A moment of utimensat(2).
+pub(crate) fn moment(time: TimeOrNow) -> Timestamp {
+    match time {
+        TimeOrNow::SpecificTime(at) => timestamp(at),
+        TimeOrNow::Now => now(),
+    }
 }

@@ -149,11 +149,7 @@ impl Family {
 
     /// Parses the text of proc_pid_status(5).
     fn parse(text: &str) -> Option<Self> {
-        let field = |key: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(key))
-                .map(str::trim)
-        };
+        let field = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
         Some(Self {
             process: Pid(field("Tgid:")?.parse().ok()?),
             parent: Pid(field("PPid:")?.parse().ok()?),
@@ -173,10 +169,7 @@ impl Exit {
         // The first field after the name is field 3.
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         let field = |number: usize| fields.get(number - 3).copied();
-        Some(Self {
-            flags: field(9)?.parse().ok()?,
-            exit_code: field(52)?.parse().ok()?,
-        })
+        Some(Self { flags: field(9)?.parse().ok()?, exit_code: field(52)?.parse().ok()? })
     }
 }
 
@@ -194,10 +187,8 @@ impl MountIdentity {
             let mut fields = line.split(' ');
             let (mount_id, device) = (fields.next()?, fields.nth(1)?);
             let path = fields.nth(1)?;
-            (unescape(path) == wanted).then(|| Self {
-                mount_id: mount_id.to_owned(),
-                device: device.to_owned(),
-            })
+            (unescape(path) == wanted)
+                .then(|| Self { mount_id: mount_id.to_owned(), device: device.to_owned() })
         })
     }
 
@@ -209,11 +200,8 @@ impl MountIdentity {
             let Ok(info) = fs::read_to_string(entry.path()) else {
                 return false;
             };
-            let value = |key: &str| {
-                info.lines()
-                    .find_map(|line| line.strip_prefix(key))
-                    .map(str::trim)
-            };
+            let value =
+                |key: &str| info.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
             let has_inode = value("ino:").and_then(|ino| ino.parse().ok()) == Some(inode);
             has_inode && value("mnt_id:").is_some_and(|id| self.is_mount_of(pid, id))
         })
@@ -237,9 +225,7 @@ fn unescape(path: &str) -> String {
     ["040", "011", "012", "134"]
         .into_iter()
         .zip([" ", "\t", "\n", "\\"])
-        .fold(path.to_owned(), |text, (code, plain)| {
-            text.replace(&format!("\\{code}"), plain)
-        })
+        .fold(path.to_owned(), |text, (code, plain)| text.replace(&format!("\\{code}"), plain))
 }
 
 #[cfg(test)]
@@ -252,13 +238,7 @@ mod tests {
                     0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 768";
         for name in ["(cp)", "(a b)", "(x) S 1 (y)", "())"] {
             let exit = Exit::parse(&format!("42 {name} {tail}")).expect("a full line");
-            assert_eq!(
-                exit,
-                Exit {
-                    flags: 4_194_308,
-                    exit_code: 768
-                }
-            );
+            assert_eq!(exit, Exit { flags: 4_194_308, exit_code: 768 });
         }
         assert_eq!(Exit::parse("42 (cp"), None);
         assert_eq!(Exit::parse("42 (cp) S 1"), None);
@@ -268,11 +248,7 @@ mod tests {
     fn a_process_that_gave_its_memory_back_is_told_from_one_that_has_it() {
         let text = "Name:\tcp\nState:\tR (running)\nTgid:\t42\nPid:\t43\nPPid:\t7\n";
         let ending = Family::parse(text).expect("a status");
-        let expected = Family {
-            process: Pid(42),
-            parent: Pid(7),
-            has_memory: false,
-        };
+        let expected = Family { process: Pid(42), parent: Pid(7), has_memory: false };
         assert_eq!(ending, expected);
         let alive = Family::parse(&format!("{text}VmSize:\t  5000 kB\n")).expect("a status");
         assert!(alive.has_memory);
@@ -284,13 +260,7 @@ mod tests {
                      30 22 0:40 / /mnt/a\\040b rw - fuse.sps sps rw\n\
                      31 22 0:41 / /mnt/a\\040b rw - fuse.sps sps rw\n";
         let found = MountIdentity::find(table, Path::new("/mnt/a b")).expect("it is there");
-        assert_eq!(
-            found,
-            MountIdentity {
-                mount_id: "31".into(),
-                device: "0:41".into()
-            }
-        );
+        assert_eq!(found, MountIdentity { mount_id: "31".into(), device: "0:41".into() });
         assert_eq!(MountIdentity::find(table, Path::new("/mnt/a")), None);
     }
 
@@ -299,10 +269,7 @@ mod tests {
         for fine in [Ending::Close, Ending::Exit(0), Ending::Unknown] {
             assert_eq!(fine.failure(), None);
         }
-        assert_eq!(
-            Ending::Exit(3).failure().as_deref(),
-            Some("its writer exited with status 3")
-        );
+        assert_eq!(Ending::Exit(3).failure().as_deref(), Some("its writer exited with status 3"));
         let killed = Ending::Signal(9).failure();
         assert_eq!(killed.as_deref(), Some("its writer was killed by SIGKILL"));
     }

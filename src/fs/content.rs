@@ -1,5 +1,7 @@
 //! Operations on what is open: open, read, write, close.
 
+use fuser::FopenFlags;
+
 use super::caller::Ending;
 use super::gesture::{self, Opening, Usage};
 use super::handles::{Handle, UploadHandle};
@@ -18,6 +20,13 @@ pub(crate) struct Opened {
     pub(crate) is_immutable: bool,
 }
 
+impl Opened {
+    /// How the kernel is to cache it.
+    pub(crate) const fn flags(&self) -> FopenFlags {
+        if self.is_immutable { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::FOPEN_DIRECT_IO }
+    }
+}
+
 impl Mount {
     /// Opens a file with the flags of open(2).
     pub(crate) fn open(&self, asker: Asker, inode: u64, flags: i32) -> Result<Opened> {
@@ -25,20 +34,14 @@ impl Mount {
         match Self::node(inode)? {
             Node::Image(number) => {
                 let image = self.image(number)?;
-                let usage = Usage {
-                    is_write,
-                    is_root: asker.actor().is_root(),
-                };
+                let usage = Usage { is_write, is_root: asker.actor().is_root() };
                 self.open_image(asker, image, usage)
             }
             Node::StatusPage if is_write => Err(Error::NoPermission("the page is made by sps")),
             Node::StatusPage => {
                 let text = page::render(self)?.into_bytes();
                 let handle = self.handles.insert(Handle::Page(text));
-                Ok(Opened {
-                    handle,
-                    is_immutable: false,
-                })
+                Ok(Opened { handle, is_immutable: false })
             }
             Node::Root
             | Node::Folder(_)
@@ -53,28 +56,16 @@ impl Mount {
         match gesture::open(image.status, usage)? {
             Opening::Read => {
                 let file = self.catalog.open_sealed(&image)?;
-                let handle = self.handles.insert(Handle::Read {
-                    file,
-                    image: Box::new(image),
-                });
-                Ok(Opened {
-                    handle,
-                    is_immutable: true,
-                })
+                let handle = self.handles.insert(Handle::Read { file, image: Box::new(image) });
+                Ok(Opened { handle, is_immutable: true })
             }
             Opening::ReadNothing => {
                 let handle = self.handles.insert(Handle::Empty);
-                Ok(Opened {
-                    handle,
-                    is_immutable: false,
-                })
+                Ok(Opened { handle, is_immutable: false })
             }
             Opening::Upload => {
                 let handle = self.open_upload(asker, &image)?;
-                Ok(Opened {
-                    handle,
-                    is_immutable: false,
-                })
+                Ok(Opened { handle, is_immutable: false })
             }
         }
     }
@@ -128,10 +119,7 @@ impl Mount {
 
     /// Changes the length of an image by its path: an open, a change and a close in one.
     pub(crate) fn truncate(&self, asker: Asker, image: &Image, size_bytes: u64) -> Result<()> {
-        let usage = Usage {
-            is_write: true,
-            is_root: asker.actor().is_root(),
-        };
+        let usage = Usage { is_write: true, is_root: asker.actor().is_root() };
         gesture::open(image.status, usage)?;
         let session = self.catalog.open_upload(image)?;
         let done = self
@@ -154,8 +142,7 @@ impl Mount {
         if let Some(reason) = ending.failure()
             && upload.depends_on(caller.process())
         {
-            self.catalog
-                .fail(&upload.session, Error::WriterFailed(reason));
+            self.catalog.fail(&upload.session, Error::WriterFailed(reason));
         }
         let inode = Node::Image(upload.session.number()).inode();
         let is_held = self
@@ -194,11 +181,19 @@ impl Mount {
     pub(crate) fn fsync(&self, handle: u64) -> Result<()> {
         let handle = self.handles.of(handle).ok_or(Error::BadHandle)?;
         match handle.as_ref() {
-            Handle::Upload(upload) => self
-                .catalog
-                .staged(&upload.session)
-                .map_or(Ok(()), |file| file.sync()),
+            Handle::Upload(upload) => {
+                self.catalog.staged(&upload.session).map_or(Ok(()), |file| file.sync())
+            }
             Handle::Read { .. } | Handle::Empty | Handle::Page(_) => Ok(()),
+        }
+    }
+
+    /// What lseek(2) looks for.
+    pub(crate) fn whence(whence: i32) -> Result<Seek> {
+        match whence {
+            libc::SEEK_DATA => Ok(Seek::Data),
+            libc::SEEK_HOLE => Ok(Seek::Hole),
+            other => Err(Error::Invalid(format!("lseek whence {other}"))),
         }
     }
 

@@ -47,9 +47,7 @@ impl Departures {
     /// Notes that a RELEASE of this image is on its way.
     pub(crate) fn expect(&self, number: ImageNumber, id: ImageId, name: ImageName) {
         let until = Instant::now() + WAIT_MAX;
-        self.expected
-            .lock()
-            .insert(number, Departure { id, name, until });
+        self.expected.lock().insert(number, Departure { id, name, until });
     }
 
     /// Notes that the RELEASE came, or that the file turned out to be held.

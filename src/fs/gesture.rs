@@ -57,18 +57,16 @@ pub(crate) fn open(status: Status, usage: Usage) -> Result<Opening> {
             | Status::Deactivated
             | Status::Killed
             | Status::PendingDelete
-            | Status::Deleted => Err(Error::NoPermission(
-                "an image of this status can't be written",
-            )),
+            | Status::Deleted => {
+                Err(Error::NoPermission("an image of this status can't be written"))
+            }
         };
     }
     match status.access() {
         Access::Mode => Ok(Opening::Read),
         Access::Empty => Ok(Opening::ReadNothing),
         Access::Root if usage.is_root => Ok(Opening::Read),
-        Access::Root => Err(Error::NoPermission(
-            "only root may read a deactivated image",
-        )),
+        Access::Root => Err(Error::NoPermission("only root may read a deactivated image")),
         Access::Staged | Access::Nobody => {
             Err(Error::NoPermission("an image of this status can't be read"))
         }
@@ -91,18 +89,13 @@ pub(crate) struct Renaming {
 pub(crate) fn rename(from: Node, to: Node, flags: u32) -> Result<Renaming> {
     const NO_REPLACE: u32 = 1;
     if flags & !NO_REPLACE != 0 {
-        return Err(Error::Invalid(
-            "only RENAME_NOREPLACE can be asked of a rename".into(),
-        ));
+        return Err(Error::Invalid("only RENAME_NOREPLACE can be asked of a rename".into()));
     }
     match (from, to) {
-        (Node::Folder(status), Node::Folder(target)) if status == target => Ok(Renaming {
-            status,
-            no_replace: flags & NO_REPLACE != 0,
-        }),
-        _ => Err(Error::Forbidden(
-            "an image is renamed within its folder only",
-        )),
+        (Node::Folder(status), Node::Folder(target)) if status == target => {
+            Ok(Renaming { status, no_replace: flags & NO_REPLACE != 0 })
+        }
+        _ => Err(Error::Forbidden("an image is renamed within its folder only")),
     }
 }
 
@@ -115,12 +108,7 @@ mod tests {
         use Opening::{Read, ReadNothing, Upload};
         // Status, by a user, by root, for writing.
         let table = [
-            (
-                Status::Queued,
-                Some(ReadNothing),
-                Some(ReadNothing),
-                Some(Upload),
-            ),
+            (Status::Queued, Some(ReadNothing), Some(ReadNothing), Some(Upload)),
             (Status::Saving, None, None, None),
             (Status::Importing, None, None, None),
             (Status::Active, Some(Read), Some(Read), None),

@@ -51,11 +51,7 @@ struct Writer {
 impl UploadHandle {
     /// A handle of `session` that `opener` opened.
     pub(crate) fn new(session: Arc<UploadSession>, opener: Option<Pid>) -> Self {
-        Self {
-            session,
-            opener,
-            writers: Mutex::new(Vec::new()),
-        }
+        Self { session, opener, writers: Mutex::new(Vec::new()) }
     }
 
     /// Notes who writes. Only the first write of a thread asks `/proc`.
@@ -91,10 +87,7 @@ pub(crate) struct Handles {
 
 impl Default for Handles {
     fn default() -> Self {
-        Self {
-            open: RwLock::default(),
-            next: AtomicU64::new(1),
-        }
+        Self { open: RwLock::default(), next: AtomicU64::new(1) }
     }
 }
 
@@ -118,14 +111,9 @@ impl Handles {
 
     /// The image as some reader opened it. It is asked for when the record is gone.
     pub(crate) fn image_read(&self, number: ImageNumber) -> Option<Image> {
-        self.open
-            .read()
-            .values()
-            .find_map(|handle| match handle.as_ref() {
-                Handle::Read { image, .. } if image.number == number => {
-                    Some(image.as_ref().clone())
-                }
-                Handle::Read { .. } | Handle::Empty | Handle::Upload(_) | Handle::Page(_) => None,
-            })
+        self.open.read().values().find_map(|handle| match handle.as_ref() {
+            Handle::Read { image, .. } if image.number == number => Some(image.as_ref().clone()),
+            Handle::Read { .. } | Handle::Empty | Handle::Upload(_) | Handle::Page(_) => None,
+        })
     }
 }

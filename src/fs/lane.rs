@@ -51,19 +51,13 @@ impl Lane {
         state.threads += 1;
         drop(state);
         let lane = self.clone();
-        let spawned = std::thread::Builder::new()
-            .name("lane".into())
-            .spawn(move || lane.serve());
+        let spawned = std::thread::Builder::new().name("lane".into()).spawn(move || lane.serve());
         if let Err(error) = spawned {
             log::error!("op=lane: no thread: {error}");
             let mut state = self.shared.state.lock();
             state.threads -= 1;
             // With no thread at all nobody else would come for it.
-            let work = if state.threads == 0 {
-                state.queue.pop_back()
-            } else {
-                None
-            };
+            let work = if state.threads == 0 { state.queue.pop_back() } else { None };
             drop(state);
             if let Some(work) = work {
                 work();
@@ -113,8 +107,7 @@ mod tests {
                 });
             }
             for _ in 0..50 {
-                all.recv_timeout(Duration::from_secs(10))
-                    .expect("all run at once");
+                all.recv_timeout(Duration::from_secs(10)).expect("all run at once");
             }
         }
     }

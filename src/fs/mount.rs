@@ -33,6 +33,11 @@ pub(crate) struct Asker {
 }
 
 impl Asker {
+    /// Who sent a request.
+    pub(crate) fn of(request: &fuser::Request) -> Self {
+        Self { uid: request.uid(), gid: request.gid(), thread: request.pid() }
+    }
+
     /// The one on whose behalf the catalog acts.
     pub(crate) const fn actor(self) -> Actor {
         Actor { uid: self.uid }
@@ -83,17 +88,12 @@ impl Mount {
     /// The image with that number. A reader of a forgotten one still sees it.
     pub(crate) fn image(&self, number: ImageNumber) -> Result<Image> {
         let found = self.catalog.by_number(number)?;
-        found
-            .or_else(|| self.handles.image_read(number))
-            .ok_or(Error::NotFound)
+        found.or_else(|| self.handles.image_read(number)).ok_or(Error::NotFound)
     }
 
     /// The image with what is known of its upload.
     pub(crate) fn shown(&self, image: Image) -> Shown {
-        let upload = image
-            .status
-            .publication()
-            .and_then(|_| self.catalog.upload_of(image.id));
+        let upload = image.status.publication().and_then(|_| self.catalog.upload_of(image.id));
         let sealed = match image.content {
             crate::image::Content::Sealed(seal) => seal.allocated_bytes,
             crate::image::Content::Absent
@@ -101,9 +101,7 @@ impl Mount {
             | crate::image::Content::Gone(_) => 0,
         };
         Shown {
-            allocated_bytes: upload
-                .as_ref()
-                .map_or(sealed, |upload| upload.allocated_bytes()),
+            allocated_bytes: upload.as_ref().map_or(sealed, |upload| upload.allocated_bytes()),
             live: upload.map(|upload| upload.live()),
             image,
         }

@@ -36,19 +36,13 @@ impl Mount {
         match parent {
             Node::Folder(status) => {
                 let image = self.image_named(status, name)?;
-                Ok(Found {
-                    node: Node::Image(image.number),
-                    image: Some(image),
-                })
+                Ok(Found { node: Node::Image(image.number), image: Some(image) })
             }
             Node::ById => {
                 let id = std::str::from_utf8(name).ok().and_then(ImageId::parse);
                 let image = self.catalog.by_id(id.ok_or(Error::NotFound)?)?;
                 let image = image.ok_or(Error::NotFound)?;
-                Ok(Found {
-                    node: Node::Link(image.number),
-                    image: Some(image),
-                })
+                Ok(Found { node: Node::Link(image.number), image: Some(image) })
             }
             Node::Root
             | Node::Tasks
@@ -73,9 +67,7 @@ impl Mount {
             | NameFault::Reserved
             | NameFault::LooksLikeId => Error::NotFound,
         })?;
-        self.catalog
-            .find(status, &name, prefix)?
-            .ok_or(Error::NotFound)
+        self.catalog.find(status, &name, prefix)?.ok_or(Error::NotFound)
     }
 
     /// Lists a folder from a position on, calling `take` for each line until it says stop.
@@ -89,12 +81,7 @@ impl Mount {
         let dots = [(".", folder), ("..", folder.parent())];
         let fixed = dots.into_iter().chain(folder.fixed_children());
         for (next, (name, node)) in (1..).zip(fixed) {
-            let line = Line {
-                node,
-                name: name.to_owned(),
-                next,
-                image: None,
-            };
+            let line = Line { node, name: name.to_owned(), next, image: None };
             if next > from && !take(line) {
                 return Ok(());
             }
@@ -157,11 +144,7 @@ impl Mount {
     pub(crate) fn queue(&self, asker: Asker, parent: u64, name: &[u8], mode: u32) -> Result<Image> {
         gesture::create(Self::node(parent)?)?;
         let name = ImageName::new(name)?;
-        let ownership = Ownership {
-            uid: asker.uid,
-            gid: asker.gid,
-            mode: mode & 0o7777,
-        };
+        let ownership = Ownership { uid: asker.uid, gid: asker.gid, mode: mode & 0o7777 };
         self.catalog.queue(name, ownership)
     }
 
@@ -180,10 +163,7 @@ impl Mount {
         }
         let image = self.queue(asker, parent, name, mode)?;
         let handle = self.open_upload(asker, &image)?;
-        Ok((
-            handle,
-            self.attributes_of(Node::Image(image.number), Some(image)),
-        ))
+        Ok((handle, self.attributes_of(Node::Image(image.number), Some(image))))
     }
 
     /// Makes a new image by mknod(2), which has no close to make it durable.
@@ -193,22 +173,21 @@ impl Mount {
         parent: u64,
         name: &[u8],
         mode: u32,
-    ) -> Result<Image> {
+    ) -> Result<fuser::FileAttr> {
         if mode & libc::S_IFMT != libc::S_IFREG && mode & libc::S_IFMT != 0 {
             return Err(Error::Forbidden("only regular files can be made"));
         }
         let image = self.queue(asker, parent, name, mode)?;
         self.catalog.flush()?;
-        Ok(image)
+        Ok(self.attributes_of(Node::Image(image.number), Some(image)))
     }
 
     /// Removes an image.
     pub(crate) fn unlink(&self, asker: Asker, parent: u64, name: &[u8]) -> Result<()> {
         match self.look_up(parent, name)? {
-            Found {
-                node: Node::Image(_),
-                image: Some(image),
-            } => self.catalog.remove(image.id, asker.actor()),
+            Found { node: Node::Image(_), image: Some(image) } => {
+                self.catalog.remove(image.id, asker.actor())
+            }
             Found { .. } => Err(Error::Forbidden("only images can be removed")),
         }
     }
@@ -225,10 +204,7 @@ impl Mount {
         let image = self.image_named(renaming.status, from.1)?;
         // `n~ID8` as a target means `n`.
         let (name, _) = ImageName::parse_listed(to.1)?;
-        let rename = Rename {
-            actor: asker.actor(),
-            no_replace: renaming.no_replace,
-        };
+        let rename = Rename { actor: asker.actor(), no_replace: renaming.no_replace };
         self.catalog.rename(image.id, &name, rename)
     }
 
@@ -237,11 +213,7 @@ impl Mount {
         match Self::node(inode)? {
             Node::Link(number) => {
                 let image = self.catalog.by_number(number)?.ok_or(Error::NotFound)?;
-                Ok(format!(
-                    "../{}/{}",
-                    image.status,
-                    self.catalog.listed_name(&image)?
-                ))
+                Ok(format!("../{}/{}", image.status, self.catalog.listed_name(&image)?))
             }
             Node::Root
             | Node::Folder(_)

@@ -27,11 +27,7 @@ pub(super) fn render(mount: &Mount) -> Result<String> {
     );
     images(&mut page, &totals);
     uploads(&mut page, mount, at)?;
-    failures(
-        &mut page,
-        &catalog.latest(Status::Killed, FAILURES_MAX)?,
-        at,
-    );
+    failures(&mut page, &catalog.latest(Status::Killed, FAILURES_MAX)?, at);
     trash(&mut page, &totals);
     Ok(page)
 }
@@ -42,35 +38,23 @@ fn line(page: &mut String, text: std::fmt::Arguments<'_>) {
 }
 
 fn images(page: &mut String, totals: &[Total]) {
-    line(
-        page,
-        format_args!("{:<16}{:>10}{:>12}", "IMAGES", "number", "size"),
-    );
+    line(page, format_args!("{:<16}{:>10}{:>12}", "IMAGES", "number", "size"));
     for status in Status::ALL {
         let total = totals.iter().find(|total| total.status == status);
         let (number, size) = total.map_or((0, 0), |total| (total.images, total.size_bytes));
-        line(
-            page,
-            format_args!("  {:<14}{number:>10}{:>12}", status.name(), bytes(size)),
-        );
+        line(page, format_args!("  {:<14}{number:>10}{:>12}", status.name(), bytes(size)));
     }
 }
 
 fn uploads(page: &mut String, mount: &Mount, at: Timestamp) -> Result<()> {
-    let uploads: Vec<Live> = mount
-        .catalog
-        .uploads()
-        .into_iter()
-        .filter(|live| live.size_bytes > 0)
-        .collect();
+    let uploads: Vec<Live> =
+        mount.catalog.uploads().into_iter().filter(|live| live.size_bytes > 0).collect();
     line(page, format_args!("\nUPLOADS IN FLIGHT: {}", uploads.len()));
     for live in uploads {
         let Some(image) = mount.catalog.by_id(live.id)? else {
             continue;
         };
-        let taken = at
-            .as_nanoseconds()
-            .saturating_sub(live.started_at.as_nanoseconds());
+        let taken = at.as_nanoseconds().saturating_sub(live.started_at.as_nanoseconds());
         let milliseconds = u64::try_from(taken / 1_000_000).unwrap_or(0).max(1);
         let rate = live.size_bytes.saturating_mul(1000) / milliseconds;
         line(
@@ -103,12 +87,7 @@ fn failures(page: &mut String, killed: &[Image], at: Timestamp) {
 }
 
 fn trash(page: &mut String, totals: &[Total]) {
-    let total = totals
-        .iter()
-        .find(|total| total.status == Status::PendingDelete);
+    let total = totals.iter().find(|total| total.status == Status::PendingDelete);
     let (number, size) = total.map_or((0, 0), |total| (total.images, total.size_bytes));
-    line(
-        page,
-        format_args!("\nTRASH: {number} images, {}", bytes(size)),
-    );
+    line(page, format_args!("\nTRASH: {number} images, {}", bytes(size)));
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
+use fuser::{BackgroundSession, Config, InitFlags, KernelConfig, MountOption, Session, SessionACL};
 
 use super::Requests;
 use super::caller::MountIdentity;
@@ -11,6 +11,31 @@ use super::lane::Lane;
 use super::mount::{Mount, Settings};
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
+
+/// The largest write or read in one request in bytes; the kernel caps it there as well.
+const REQUEST_BYTES_MAX: u32 = 1 << 20;
+
+/// Background requests the kernel may have waiting: a RELEASE must not queue behind reads.
+const BACKGROUND_MAX: u16 = u16::MAX;
+
+/// Says to the kernel what the mount can do.
+pub(super) fn negotiate(config: &mut KernelConfig) -> std::io::Result<()> {
+    // Without it a truncating open could not be told from a truncate.
+    config
+        .add_capabilities(InitFlags::FUSE_ATOMIC_O_TRUNC)
+        .map_err(|_| std::io::Error::from(rustix::io::Errno::NOSYS))?;
+    let wanted = InitFlags::FUSE_DO_READDIRPLUS
+        | InitFlags::FUSE_READDIRPLUS_AUTO
+        | InitFlags::FUSE_PARALLEL_DIROPS;
+    let offered = wanted & config.capabilities();
+    config
+        .add_capabilities(offered)
+        .map_err(|_| ())
+        .and_then(|()| config.set_max_write(REQUEST_BYTES_MAX).map_err(|_| ()))
+        .and_then(|_| config.set_max_background(BACKGROUND_MAX).map_err(|_| ()))
+        .map(|_| ())
+        .map_err(|()| std::io::Error::from(rustix::io::Errno::INVAL))
+}
 
 /// How a mount is made.
 #[derive(Clone, Debug)]
@@ -43,10 +68,7 @@ impl Mounted {
         options: &MountOptions,
     ) -> Result<Self> {
         let mount = Arc::new(Mount::new(catalog, settings));
-        let requests = Requests {
-            mount: Arc::clone(&mount),
-            lane: Lane::default(),
-        };
+        let requests = Requests { mount: Arc::clone(&mount), lane: Lane::default() };
         let session = Session::new(requests, mount_point, &config(options))
             .map_err(|error| Error::Store(mount_hint(mount_point, &error)))?;
         // Before the first request is served: a FLUSH needs to know which mount this is.
@@ -87,17 +109,9 @@ fn config(options: &MountOptions) -> Config {
         MountOption::DefaultPermissions,
         MountOption::NoDev,
         MountOption::NoSuid,
-        if options.read_only {
-            MountOption::RO
-        } else {
-            MountOption::RW
-        },
+        if options.read_only { MountOption::RO } else { MountOption::RW },
     ];
-    config.acl = if options.allow_other {
-        SessionACL::All
-    } else {
-        SessionACL::Owner
-    };
+    config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     config.n_threads = Some(options.threads);
     config.clone_fd = true;
     config
@@ -114,9 +128,5 @@ fn mount_hint(mount_point: &Path, error: &std::io::Error) -> String {
     } else {
         "see the log"
     };
-    format!(
-        "can't mount at {}: {}: {hint}",
-        mount_point.display(),
-        text.trim()
-    )
+    format!("can't mount at {}: {}: {hint}", mount_point.display(), text.trim())
 }

@@ -75,18 +75,16 @@ impl Node {
             TASKS => Some(Self::Tasks),
             BY_ID => Some(Self::ById),
             STATUS_PAGE => Some(Self::StatusPage),
-            FIRST_FOLDER..TASKS => Status::ALL
-                .get(nth(FIRST_FOLDER)?)
-                .map(|status| Self::Folder(*status)),
-            FIRST_TASK_FOLDER..BY_ID => TaskStatus::ALL
-                .get(nth(FIRST_TASK_FOLDER)?)
-                .map(|status| Self::TaskFolder(*status)),
+            FIRST_FOLDER..TASKS => {
+                Status::ALL.get(nth(FIRST_FOLDER)?).map(|status| Self::Folder(*status))
+            }
+            FIRST_TASK_FOLDER..BY_ID => {
+                TaskStatus::ALL.get(nth(FIRST_TASK_FOLDER)?).map(|status| Self::TaskFolder(*status))
+            }
             _ if inode & LINK_BIT != 0 => (inode & !LINK_BIT)
                 .checked_sub(FIRST_IMAGE)
                 .map(|number| Self::Link(ImageNumber::new(number))),
-            _ => inode
-                .checked_sub(FIRST_IMAGE)
-                .map(|number| Self::Image(ImageNumber::new(number))),
+            _ => inode.checked_sub(FIRST_IMAGE).map(|number| Self::Image(ImageNumber::new(number))),
         }
     }
 
@@ -137,18 +135,8 @@ mod tests {
     #[test]
     fn every_node_has_an_inode_number_of_its_own_and_is_found_by_it() {
         let mut nodes = vec![Node::Root];
-        nodes.extend(
-            Node::Root
-                .fixed_children()
-                .into_iter()
-                .map(|(_, node)| node),
-        );
-        nodes.extend(
-            Node::Tasks
-                .fixed_children()
-                .into_iter()
-                .map(|(_, node)| node),
-        );
+        nodes.extend(Node::Root.fixed_children().into_iter().map(|(_, node)| node));
+        nodes.extend(Node::Tasks.fixed_children().into_iter().map(|(_, node)| node));
         for number in [1, 2, 1 << 40] {
             nodes.push(Node::Image(ImageNumber::new(number)));
             nodes.push(Node::Link(ImageNumber::new(number)));

@@ -51,10 +51,7 @@ impl Property {
     ];
 
     fn named(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, property)| property)
+        Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, property)| property)
     }
 
     fn value(self, shown: &Shown) -> Option<String> {
@@ -65,12 +62,8 @@ impl Property {
             Self::Status => Some(image.status.to_string()),
             Self::Name => Some(image.name.to_string()),
             Self::Size => {
-                let live = shown
-                    .live
-                    .map(|live| live.size_bytes)
-                    .filter(|size| *size > 0);
-                live.or_else(|| seal.map(|seal| seal.size_bytes))
-                    .map(|size| size.to_string())
+                let live = shown.live.map(|live| live.size_bytes).filter(|size| *size > 0);
+                live.or_else(|| seal.map(|seal| seal.size_bytes)).map(|size| size.to_string())
             }
             Self::VirtualSize => None,
             Self::DiskFormat => seal.map(|seal| seal.format.name().to_owned()),
@@ -80,14 +73,9 @@ impl Property {
             Self::UpdatedAt => Some(image.updated_at.to_string()),
             Self::StatusAt => Some(image.status_at.to_string()),
             Self::Owner => Some(image.ownership.uid.to_string()),
-            Self::Visibility => Some(
-                if image.ownership.is_public() {
-                    "public"
-                } else {
-                    "private"
-                }
-                .to_owned(),
-            ),
+            Self::Visibility => {
+                Some(if image.ownership.is_public() { "public" } else { "private" }.to_owned())
+            }
             Self::Protected => Some(image.ownership.is_protected().to_string()),
             Self::Message => image.message.clone(),
         }

@@ -134,29 +134,15 @@ mod tests {
             (long.as_bytes(), NameFault::TooLong),
         ];
         for (bytes, fault) in cases {
-            assert_eq!(
-                ImageName::new(bytes).as_ref().err(),
-                Some(fault),
-                "{bytes:?}"
-            );
+            assert_eq!(ImageName::new(bytes).as_ref().err(), Some(fault), "{bytes:?}");
         }
     }
 
     #[test]
     fn names_people_use_are_taken() {
         let longest = "ü".repeat(NAME_BYTES_MAX / 2);
-        for name in [
-            "debian-12.qcow2",
-            ".x.AbCdEf",
-            "a b",
-            "é~1",
-            "a~0123abc",
-            &longest,
-        ] {
-            assert_eq!(
-                ImageName::new(name.as_bytes()).map(|n| n.to_string()),
-                Ok(name.into())
-            );
+        for name in ["debian-12.qcow2", ".x.AbCdEf", "a b", "é~1", "a~0123abc", &longest] {
+            assert_eq!(ImageName::new(name.as_bytes()).map(|n| n.to_string()), Ok(name.into()));
         }
     }
 
@@ -165,10 +151,7 @@ mod tests {
         let id = ImageId::random();
         let name = ImageName::new(b"x.img").expect("a plain name");
         let listed = name.listed_as(id);
-        assert_eq!(
-            ImageName::parse_listed(listed.as_bytes()),
-            Ok((name, Some(id.prefix())))
-        );
+        assert_eq!(ImageName::parse_listed(listed.as_bytes()), Ok((name, Some(id.prefix()))));
         let (low, high) = id.prefix().range();
         assert!(low <= id && id <= high);
     }

@@ -130,8 +130,6 @@ impl Event {
 
     /// Whether an image of `status` is where the event would lead, so that asking again is harmless.
     pub(super) fn is_fulfilled_by(self, status: Status) -> bool {
-        TABLE
-            .iter()
-            .any(|row| row.event == self && row.to == status)
+        TABLE.iter().any(|row| row.event == self && row.to == status)
     }
 }

@@ -16,12 +16,7 @@ pub struct Row {
 }
 
 const fn row(from: Status, event: Event, to: Status, effects: &'static [Effect]) -> Row {
-    Row {
-        from,
-        event,
-        to,
-        effects,
-    }
+    Row { from, event, to, effects }
 }
 
 /// The whole table: any other transition is refused (specification, section 1).
@@ -38,76 +33,26 @@ pub const TABLE: &[Row] = {
         row(S::Queued, E::Locate, S::Active, &[TakeName, BindDigest]),
         row(S::Queued, E::SetEmpty, S::Active, &[TakeName, BindDigest]),
         row(S::Queued, E::Delete, S::Deleted, &[CancelWriter, Reclaim]),
-        row(
-            S::Queued,
-            E::DeleteNow,
-            S::Deleted,
-            &[CancelWriter, Reclaim],
-        ),
+        row(S::Queued, E::DeleteNow, S::Deleted, &[CancelWriter, Reclaim]),
         row(S::Saving, E::Publish, S::Active, &[TakeName, BindDigest]),
         row(S::Saving, E::Fail, S::Killed, &[Reclaim]),
         row(S::Saving, E::FailRetry, S::Queued, &[Reclaim, ClearSize]),
         row(S::Saving, E::Delete, S::Deleted, &[CancelWriter, Reclaim]),
-        row(
-            S::Saving,
-            E::DeleteNow,
-            S::Deleted,
-            &[CancelWriter, Reclaim],
-        ),
+        row(S::Saving, E::DeleteNow, S::Deleted, &[CancelWriter, Reclaim]),
         row(S::Uploading, E::Import, S::Importing, &[]),
-        row(
-            S::Uploading,
-            E::StagingFail,
-            S::Queued,
-            &[Reclaim, ClearSize],
-        ),
-        row(
-            S::Uploading,
-            E::Delete,
-            S::Deleted,
-            &[CancelWriter, Reclaim],
-        ),
-        row(
-            S::Uploading,
-            E::DeleteNow,
-            S::Deleted,
-            &[CancelWriter, Reclaim],
-        ),
-        row(
-            S::Importing,
-            E::ImportSucceed,
-            S::Active,
-            &[TakeName, BindDigest],
-        ),
-        row(
-            S::Importing,
-            E::ImportFail,
-            S::Queued,
-            &[Reclaim, ClearSize],
-        ),
-        row(
-            S::Importing,
-            E::Delete,
-            S::Deleted,
-            &[CancelWriter, Reclaim],
-        ),
-        row(
-            S::Importing,
-            E::DeleteNow,
-            S::Deleted,
-            &[CancelWriter, Reclaim],
-        ),
+        row(S::Uploading, E::StagingFail, S::Queued, &[Reclaim, ClearSize]),
+        row(S::Uploading, E::Delete, S::Deleted, &[CancelWriter, Reclaim]),
+        row(S::Uploading, E::DeleteNow, S::Deleted, &[CancelWriter, Reclaim]),
+        row(S::Importing, E::ImportSucceed, S::Active, &[TakeName, BindDigest]),
+        row(S::Importing, E::ImportFail, S::Queued, &[Reclaim, ClearSize]),
+        row(S::Importing, E::Delete, S::Deleted, &[CancelWriter, Reclaim]),
+        row(S::Importing, E::DeleteNow, S::Deleted, &[CancelWriter, Reclaim]),
         row(S::Active, E::Deactivate, S::Deactivated, &[]),
         row(S::Active, E::Delete, S::PendingDelete, &[RememberOrigin]),
         row(S::Active, E::DeleteNow, S::Deleted, &[Reclaim]),
         row(S::Active, E::Unlocate, S::Queued, &[ClearSize]),
         row(S::Deactivated, E::Reactivate, S::Active, &[TakeName]),
-        row(
-            S::Deactivated,
-            E::Delete,
-            S::PendingDelete,
-            &[RememberOrigin],
-        ),
+        row(S::Deactivated, E::Delete, S::PendingDelete, &[RememberOrigin]),
         row(S::Deactivated, E::DeleteNow, S::Deleted, &[Reclaim]),
         row(S::Killed, E::Delete, S::Deleted, &[Reclaim]),
         row(S::Killed, E::DeleteNow, S::Deleted, &[Reclaim]),

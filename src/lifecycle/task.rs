@@ -33,23 +33,11 @@ pub type TaskRow = (TaskStatus, TaskEvent, TaskStatus);
 
 /// The whole task table: any other transition is refused.
 pub const TASK_TABLE: &[TaskRow] = &[
-    (
-        TaskStatus::Pending,
-        TaskEvent::Start,
-        TaskStatus::Processing,
-    ),
+    (TaskStatus::Pending, TaskEvent::Start, TaskStatus::Processing),
     (TaskStatus::Pending, TaskEvent::Refuse, TaskStatus::Failure),
-    (
-        TaskStatus::Processing,
-        TaskEvent::Succeed,
-        TaskStatus::Success,
-    ),
+    (TaskStatus::Processing, TaskEvent::Succeed, TaskStatus::Success),
     (TaskStatus::Processing, TaskEvent::Fail, TaskStatus::Failure),
-    (
-        TaskStatus::Processing,
-        TaskEvent::Retry,
-        TaskStatus::Pending,
-    ),
+    (TaskStatus::Processing, TaskEvent::Retry, TaskStatus::Pending),
 ];
 
 /// The answer to "may this happen to the task?".
@@ -66,15 +54,10 @@ pub enum TaskDecision {
 /// Says whether `event` may happen to a task of `status`.
 #[must_use]
 pub fn decide_task(status: TaskStatus, event: TaskEvent) -> TaskDecision {
-    let step = TASK_TABLE
-        .iter()
-        .find(|(from, cause, _)| (*from, *cause) == (status, event));
+    let step = TASK_TABLE.iter().find(|(from, cause, _)| (*from, *cause) == (status, event));
     match step {
         Some((_, _, to)) => TaskDecision::Step(*to),
-        None if TASK_TABLE
-            .iter()
-            .any(|(_, cause, to)| (*cause, *to) == (event, status)) =>
-        {
+        None if TASK_TABLE.iter().any(|(_, cause, to)| (*cause, *to) == (event, status)) => {
             TaskDecision::Already
         }
         None => TaskDecision::Denied,
@@ -83,12 +66,7 @@ pub fn decide_task(status: TaskStatus, event: TaskEvent) -> TaskDecision {
 
 impl TaskStatus {
     /// Every task status, in the order of a task's life.
-    pub const ALL: [Self; 4] = [
-        Self::Pending,
-        Self::Processing,
-        Self::Success,
-        Self::Failure,
-    ];
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Processing, Self::Success, Self::Failure];
 
     /// The status as it is written everywhere.
     #[must_use]
@@ -104,13 +82,7 @@ impl TaskStatus {
 
 impl TaskEvent {
     /// Every task event.
-    pub const ALL: [Self; 5] = [
-        Self::Start,
-        Self::Succeed,
-        Self::Fail,
-        Self::Refuse,
-        Self::Retry,
-    ];
+    pub const ALL: [Self; 5] = [Self::Start, Self::Succeed, Self::Fail, Self::Refuse, Self::Retry];
 
     /// The cause in words.
     #[must_use]

@@ -40,11 +40,7 @@ impl SqliteRegistry {
         schema::prepare(&mut connection)?;
         let checkpointer = open_again(path)?;
         let writer = Writer::start(connection, checkpointer)?;
-        Ok(Self {
-            path: path.to_owned(),
-            writer,
-            readers: Mutex::new(Vec::new()),
-        })
+        Ok(Self { path: path.to_owned(), writer, readers: Mutex::new(Vec::new()) })
     }
 
     fn read<T>(&self, ask: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
@@ -53,9 +49,7 @@ impl SqliteRegistry {
             Some(connection) => connection,
             None => {
                 let connection = open_again(&self.path)?;
-                connection
-                    .pragma_update(None, "query_only", true)
-                    .map_err(registry_error)?;
+                connection.pragma_update(None, "query_only", true).map_err(registry_error)?;
                 connection
             }
         };
@@ -70,10 +64,7 @@ impl SqliteRegistry {
     fn one(&self, condition: &str, values: impl Params) -> Result<Option<Image>> {
         self.read(|connection| {
             let sql = format!("SELECT {COLUMNS} FROM images i WHERE {condition}");
-            connection
-                .prepare_cached(&sql)?
-                .query_row(values, image_of)
-                .optional()
+            connection.prepare_cached(&sql)?.query_row(values, image_of).optional()
         })
     }
 
@@ -83,12 +74,7 @@ impl SqliteRegistry {
         values: impl Params,
         take: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>> {
-        self.read(|connection| {
-            connection
-                .prepare_cached(sql)?
-                .query_map(values, take)?
-                .collect()
-        })
+        self.read(|connection| connection.prepare_cached(sql)?.query_map(values, take)?.collect())
     }
 }
 
@@ -127,12 +113,7 @@ impl Registry for SqliteRegistry {
                 let (low, high) = prefix.range();
                 self.one(
                     BY_PREFIX,
-                    params![
-                        status.name(),
-                        name.as_str(),
-                        low.as_bytes(),
-                        high.as_bytes()
-                    ],
+                    params![status.name(), name.as_str(), low.as_bytes(), high.as_bytes()],
                 )
             }
         }
@@ -140,10 +121,7 @@ impl Registry for SqliteRegistry {
 
     fn page(&self, status: Option<Status>, after: ImageNumber, limit: u32) -> Result<Vec<Listed>> {
         let listed = |row: &Row<'_>| {
-            Ok(Listed {
-                image: image_of(row)?,
-                is_shadowed: row.get("is_shadowed")?,
-            })
+            Ok(Listed { image: image_of(row)?, is_shadowed: row.get("is_shadowed")? })
         };
         let after = column(after.get())?;
         match status {
@@ -170,9 +148,7 @@ impl Registry for SqliteRegistry {
         let number = column(image.number.get())?;
         self.read(|connection| {
             connection
-                .prepare_cached(&format!(
-                    "SELECT {SHADOWED} FROM images i WHERE i.number = ?1"
-                ))?
+                .prepare_cached(&format!("SELECT {SHADOWED} FROM images i WHERE i.number = ?1"))?
                 .query_row(params![number], |row| row.get(0))
                 .optional()
                 .map(|found| found.unwrap_or(false))
@@ -209,23 +185,16 @@ impl Registry for SqliteRegistry {
     }
 
     fn reclaims(&self, limit: u32) -> Result<Vec<Reclaim>> {
-        self.many(
-            "SELECT id, digest FROM reclaims LIMIT ?1",
-            params![limit],
-            |row| {
-                Ok(Reclaim {
-                    id: ImageId::from_bytes(row.get("id")?),
-                    digest: Digest::from_bytes(row.get("digest")?),
-                })
-            },
-        )
+        self.many("SELECT id, digest FROM reclaims LIMIT ?1", params![limit], |row| {
+            Ok(Reclaim {
+                id: ImageId::from_bytes(row.get("id")?),
+                digest: Digest::from_bytes(row.get("digest")?),
+            })
+        })
     }
 
     fn settle(&self, reclaims: &[Reclaim]) -> Result<()> {
-        self.writer.submit(|reply| Job::Settle {
-            reclaims: reclaims.to_vec(),
-            reply,
-        })
+        self.writer.submit(|reply| Job::Settle { reclaims: reclaims.to_vec(), reply })
     }
 }
 
@@ -246,8 +215,5 @@ fn column(value: u64) -> Result<i64> {
 fn registry_error(error: rusqlite::Error) -> Error {
     use rusqlite::ErrorCode;
     let code = error.sqlite_error_code();
-    Error::Registry {
-        what: error.to_string(),
-        is_full: code == Some(ErrorCode::DiskFull),
-    }
+    Error::Registry { what: error.to_string(), is_full: code == Some(ErrorCode::DiskFull) }
 }

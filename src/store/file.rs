@@ -67,9 +67,7 @@ impl StoreFile {
     /// # Errors
     /// The disk is full or refuses; part of the data may be written then.
     pub fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        self.file
-            .write_all_at(data, offset)
-            .map_err(|error| self.failed("write", error))
+        self.file.write_all_at(data, offset).map_err(|error| self.failed("write", error))
     }
 
     /// Makes the file `size_bytes` long, with a hole at its end if it grows.
@@ -77,9 +75,7 @@ impl StoreFile {
     /// # Errors
     /// The filesystem refuses.
     pub fn set_size(&self, size_bytes: u64) -> Result<()> {
-        self.file
-            .set_len(size_bytes)
-            .map_err(|error| self.failed("truncate", error))
+        self.file.set_len(size_bytes).map_err(|error| self.failed("truncate", error))
     }
 
     /// Allocates or frees a stretch, as fallocate(2) with these `mode` bits.
@@ -98,9 +94,7 @@ impl StoreFile {
     /// # Errors
     /// The disk does not take it.
     pub fn sync(&self) -> Result<()> {
-        self.file
-            .sync_data()
-            .map_err(|error| self.failed("fdatasync", error))
+        self.file.sync_data().map_err(|error| self.failed("fdatasync", error))
     }
 
     /// The length in bytes.
@@ -108,11 +102,7 @@ impl StoreFile {
     /// # Errors
     /// The filesystem does not say.
     pub fn size_bytes(&self) -> Result<u64> {
-        Ok(self
-            .file
-            .metadata()
-            .map_err(|error| self.failed("stat", error))?
-            .len())
+        Ok(self.file.metadata().map_err(|error| self.failed("stat", error))?.len())
     }
 
     /// The space taken on the disk in bytes.
@@ -120,10 +110,7 @@ impl StoreFile {
     /// # Errors
     /// The filesystem does not say.
     pub fn allocated_bytes(&self) -> Result<u64> {
-        let metadata = self
-            .file
-            .metadata()
-            .map_err(|error| self.failed("stat", error))?;
+        let metadata = self.file.metadata().map_err(|error| self.failed("stat", error))?;
         Ok(metadata.blocks() * 512)
     }
 

@@ -29,13 +29,7 @@ const MANIFESTS: &str = "manifests";
 const REGISTRY: &str = "sps.db";
 
 /// What a directory may hold that is to become a store.
-const HARMLESS: [&str; 5] = [
-    "config.toml",
-    "lock",
-    "sps.log",
-    "lost+found",
-    "sps.log.old",
-];
+const HARMLESS: [&str; 5] = ["config.toml", "lock", "sps.log", "lost+found", "sps.log.old"];
 
 /// How a store is to be opened.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,10 +61,7 @@ impl LocalStore {
             make_directory(&root.join(part))?;
         }
         sync_directory(root)?;
-        Ok(Self {
-            root: root.to_owned(),
-            _lock: lock,
-        })
+        Ok(Self { root: root.to_owned(), _lock: lock })
     }
 
     /// Where the registry of this store is.
@@ -97,10 +88,7 @@ impl LocalStore {
     }
 
     fn name_of(&self, path: &Path) -> String {
-        path.strip_prefix(&self.root)
-            .unwrap_or(path)
-            .display()
-            .to_string()
+        path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
     }
 
     fn failed<'a>(&'a self, op: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> Error {
@@ -125,11 +113,7 @@ impl LocalStore {
 
     fn entries(&self, directory: &Path) -> Result<Vec<PathBuf>> {
         std::fs::read_dir(directory)
-            .and_then(|entries| {
-                entries
-                    .map(|entry| entry.map(|entry| entry.path()))
-                    .collect()
-            })
+            .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
             .map_err(self.failed("list", directory))
     }
 }
@@ -186,10 +170,7 @@ impl Store for LocalStore {
     fn discard_strays(&self, keep: &dyn Fn(ImageId) -> bool) -> Result<u64> {
         let mut dropped = 0;
         for path in self.entries(&self.root.join(STAGING))? {
-            let id = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .and_then(ImageId::parse);
+            let id = path.file_name().and_then(|name| name.to_str()).and_then(ImageId::parse);
             if !id.is_some_and(keep) {
                 self.remove(&path)?;
                 dropped += 1;
@@ -245,10 +226,7 @@ impl Store for LocalStore {
 
     fn each_manifest(&self, visit: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
         for path in self.entries(&self.root.join(MANIFESTS))? {
-            if path
-                .extension()
-                .is_some_and(|extension| extension == "json")
-            {
+            if path.extension().is_some_and(|extension| extension == "json") {
                 let text = std::fs::read_to_string(&path).map_err(self.failed("read", &path))?;
                 visit(&text)?;
             }
@@ -268,16 +246,12 @@ impl Store for LocalStore {
 }
 
 fn make_directory(path: &Path) -> Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|error| {
-            let path = path.display();
-            Error::Store(format!(
-                "store {path}: {error}: choose a directory you can write with --store"
-            ))
-        })
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
+        let path = path.display();
+        Error::Store(format!(
+            "store {path}: {error}: choose a directory you can write with --store"
+        ))
+    })
 }
 
 fn sync_directory(path: &Path) -> Result<()> {
@@ -290,23 +264,18 @@ fn sync_directory(path: &Path) -> Result<()> {
 /// taken for an empty one.
 fn refuse_what_is_no_store(root: &Path) -> Result<()> {
     let entries = std::fs::read_dir(root).and_then(|all| {
-        all.map(|entry| entry.map(|entry| entry.file_name()))
-            .collect::<std::io::Result<Vec<_>>>()
+        all.map(|entry| entry.map(|entry| entry.file_name())).collect::<std::io::Result<Vec<_>>>()
     });
     let names = entries.map_err(|error| {
-        Error::Store(format!(
-            "store {}: {error}: run as its owner",
-            root.display()
-        ))
+        Error::Store(format!("store {}: {error}: run as its owner", root.display()))
     })?;
     let has = |name: &str| names.iter().any(|found| found == name);
     if has(REGISTRY) {
         return Ok(());
     }
     let parts = [BLOBS, STAGING, MANIFESTS];
-    let foreign = names
-        .iter()
-        .find(|name| !HARMLESS.iter().chain(&parts).any(|known| *name == *known));
+    let foreign =
+        names.iter().find(|name| !HARMLESS.iter().chain(&parts).any(|known| *name == *known));
     if let Some(name) = foreign {
         return Err(Error::Store(format!(
             "{} is not a store: it has no sps.db, but {}. Choose an empty directory with --store",

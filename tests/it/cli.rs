@@ -16,18 +16,9 @@ fn what_keeps_a_store_from_being_mounted_is_said_in_one_line_with_what_to_do() {
         ("rm $M; mkdir $M; touch $M/x", "not empty"),
         ("rm $M/x; mkdir $S; touch $S/mine", "is not a store"),
         ("rm -r $S; touch $S", "choose a directory"),
-        (
-            "rm $S; mkdir $S; echo nonsense > $S/sps.db",
-            "can't be used as a registry",
-        ),
-        (
-            "rm -r $S; mkdir -p $S/manifests; touch $S/manifests/x.json",
-            "put sps.db back",
-        ),
-        (
-            "rm -r $S; mkdir $S; echo 'colour = 3' > $S/config.toml",
-            "no option colour",
-        ),
+        ("rm $S; mkdir $S; echo nonsense > $S/sps.db", "can't be used as a registry"),
+        ("rm -r $S; mkdir -p $S/manifests; touch $S/manifests/x.json", "put sps.db back"),
+        ("rm -r $S; mkdir $S; echo 'colour = 3' > $S/config.toml", "no option colour"),
     ];
     for (script, word) in cases {
         sandbox.ok(script);
@@ -35,20 +26,13 @@ fn what_keeps_a_store_from_being_mounted_is_said_in_one_line_with_what_to_do() {
         assert!(said.contains(word), "{script}: {said}");
         assert_eq!(said.trim_end().lines().count(), 1, "{script}: {said}");
         assert!(said.starts_with("sps: "), "{script}: {said}");
-        assert_eq!(
-            status,
-            if word.contains("option") { 2 } else { 1 },
-            "{script}: {said}"
-        );
+        assert_eq!(status, if word.contains("option") { 2 } else { 1 }, "{script}: {said}");
         assert!(sandbox.daemon().is_none());
     }
     sandbox.ok("rm -r $S");
     sandbox.mount();
     let (said, status) = sandbox.try_mount();
-    assert!(
-        said.contains("already") && said.contains("umount") && status == 1,
-        "{said}"
-    );
+    assert!(said.contains("already") && said.contains("umount") && status == 1, "{said}");
     assert!(mnt.join("active").exists());
 }
 
@@ -59,11 +43,7 @@ fn a_store_has_one_daemon_and_the_second_is_told_who_has_it() {
     let other = sandbox.file("other");
     fs::create_dir(&other).expect("a mount point");
     let mut mount = sandbox.sps();
-    let output = run(mount
-        .arg("mount")
-        .arg("--store")
-        .arg(sandbox.store())
-        .arg(&other));
+    let output = run(mount.arg("mount").arg("--store").arg(sandbox.store()).arg(&other));
     let said = text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     let pid = sandbox.daemon().expect("a daemon");
@@ -90,11 +70,7 @@ fn an_ordinary_user_without_the_right_is_told_what_to_do() {
     ));
     let output = sandbox.bash_as(ALICE, "$F/sps mount --store $F/none/s $F/m");
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        text(&output).contains("Permission denied"),
-        "{}",
-        text(&output)
-    );
+    assert!(text(&output).contains("Permission denied"), "{}", text(&output));
     // With no FUSE to be had it says so, and never leaves a mount behind.
     let hidden = "unshare -m bash -c 'mount -t tmpfs none /dev && mknod /dev/null c 1 3 && exec $F/sps mount --store $F/s $F/m'";
     let output = sandbox.bash(hidden);
@@ -108,9 +84,7 @@ fn an_ordinary_user_mounts_through_the_helper() {
     const NOBODY: u32 = 65_534;
     let sandbox = Sandbox::unmounted(&[]);
     fs::copy(env!("CARGO_BIN_EXE_sps"), sandbox.file("sps")).expect("a copy");
-    sandbox.ok(&format!(
-        "chmod 755 $F $F/sps; mkdir $F/home $F/home/m; chown -R {NOBODY} $F/home"
-    ));
+    sandbox.ok(&format!("chmod 755 $F $F/sps; mkdir $F/home $F/home/m; chown -R {NOBODY} $F/home"));
     let script = "cd $F/home && export HOME=$F/home && $F/sps mount m && echo hello > m/active/x && \
                   cat m/active/x && ls m/by-id && (sh -c 'echo part; kill -9 $$' > m/active/k; true) && \
                   ls m/killed && $F/sps umount m && test -f $F/home/.local/share/sps/sps.db";
@@ -129,10 +103,7 @@ fn a_dead_mount_is_cleared_by_mount_and_by_umount() {
     sandbox.kill_daemon();
     assert!(fs::read_dir(sandbox.root()).is_err(), "the mount is dead");
     let (said, status) = sandbox.try_mount();
-    assert!(
-        said.contains("cleared the dead mount") && status == 0,
-        "{said}"
-    );
+    assert!(said.contains("cleared the dead mount") && status == 0, "{said}");
     assert_eq!(sandbox.tree(), ["active/a"]);
     sandbox.kill_daemon();
     sandbox.umount();
@@ -158,10 +129,7 @@ fn umount_waits_for_an_upload_and_names_who_keeps_it() {
     let said = text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     let own = std::process::id().to_string();
-    assert!(
-        said.contains("stays mounted") && said.contains(&own),
-        "{said}"
-    );
+    assert!(said.contains("stays mounted") && said.contains(&own), "{said}");
     drop(file);
     assert_eq!(sandbox.tree(), ["active/x"]);
     // A signal to the daemon does the same as umount.
@@ -210,23 +178,11 @@ fn ls_and_show_tell_of_images_for_people_and_for_programs() {
     let json: serde_json::Value = serde_json::from_str(&said).expect("JSON");
     assert_eq!(json["blake3"], blake3::hash(&[0; 2048]).to_string());
     let output = run(sandbox.sps().arg("show").arg(root.join("active/zeros")));
-    assert!(
-        text(&output).contains("2.0 KiB (2048 bytes)"),
-        "{}",
-        text(&output)
-    );
+    assert!(text(&output).contains("2.0 KiB (2048 bytes)"), "{}", text(&output));
     assert_eq!(show("active/none", "--json").1, Some(1));
     assert_eq!(show("active", "--json").1, Some(2));
-    for words in [
-        &["ls", "--status", "nonsense"][..],
-        &["unheard-of"],
-        &["show"],
-    ] {
-        assert_eq!(
-            run(sandbox.sps().args(words)).status.code(),
-            Some(2),
-            "{words:?}"
-        );
+    for words in [&["ls", "--status", "nonsense"][..], &["unheard-of"], &["show"]] {
+        assert_eq!(run(sandbox.sps().args(words)).status.code(), Some(2), "{words:?}");
     }
 }
 
@@ -247,9 +203,6 @@ fn the_foreground_serves_until_it_is_interrupted_and_logs_to_standard_error() {
     crate::support::signal(i32::try_from(daemon.id()).expect("a process"), "INT");
     assert!(daemon.wait().expect("ended").success());
     let said = fs::read_to_string(sandbox.file("errors")).expect("a log");
-    assert!(
-        said.contains("to=active") && said.contains("is unmounted"),
-        "{said}"
-    );
+    assert!(said.contains("to=active") && said.contains("is unmounted"), "{said}");
     sandbox.audit();
 }

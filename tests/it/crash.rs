@@ -33,10 +33,7 @@ fn check(sandbox: &Sandbox, failpoint: &str) {
         let status = path.split('/').next().unwrap_or_default();
         assert!(allowed.contains(&status), "{failpoint}: {tree:?}");
     }
-    assert!(
-        tree.contains(&"active/kept".to_owned()),
-        "{failpoint}: {tree:?}"
-    );
+    assert!(tree.contains(&"active/kept".to_owned()), "{failpoint}: {tree:?}");
     sandbox.ok("cmp $F/kept $M/active/kept");
     if tree.contains(&"active/published".to_owned()) {
         sandbox.ok("cmp $F/x $M/active/published");
@@ -61,9 +58,7 @@ fn a_daemon_killed_at_any_failpoint_leaves_a_store_that_is_true() {
             .bash_command("exec 3>$M/active/failed; cat $F/x >&3; exec sleep 60")
             .spawn()
             .expect("a writer");
-        eventually("it is being written", || {
-            sandbox.names("saving") == ["failed"]
-        });
+        eventually("it is being written", || sandbox.names("saving") == ["failed"]);
         sandbox.kill_daemon();
         writer.kill().expect("killed");
         writer.wait().expect("ended");
@@ -78,10 +73,7 @@ fn a_daemon_killed_at_any_failpoint_leaves_a_store_that_is_true() {
             }
         }
         let log = sandbox.log();
-        let clean = log
-            .lines()
-            .filter(|line| line.contains("is unmounted"))
-            .count();
+        let clean = log.lines().filter(|line| line.contains("is unmounted")).count();
         if clean == 0 {
             reached.push(name);
         }
@@ -91,22 +83,14 @@ fn a_daemon_killed_at_any_failpoint_leaves_a_store_that_is_true() {
         sandbox.umount();
         sandbox.audit();
     }
-    let missed: Vec<&str> = Failpoint::ALL
-        .iter()
-        .map(|f| f.name())
-        .filter(|name| !reached.contains(name))
-        .collect();
+    let missed: Vec<&str> =
+        Failpoint::ALL.iter().map(|f| f.name()).filter(|name| !reached.contains(name)).collect();
     assert!(missed.is_empty(), "the work never came by {missed:?}");
 }
 
 #[test]
 fn a_daemon_killed_again_while_it_recovers_leaves_a_store_that_is_true() {
-    let points = [
-        "recover.begun",
-        "recover.settled",
-        "publish.sealed",
-        "publish.recorded",
-    ];
+    let points = ["recover.begun", "recover.settled", "publish.sealed", "publish.recorded"];
     for failpoint in points {
         let sandbox = Sandbox::new();
         sandbox.source("x", 300_000);
@@ -146,9 +130,7 @@ fn a_hundred_kills_right_after_close_lose_nothing() {
     assert_eq!(sandbox.names("active").len(), 100, "{:?}", sandbox.tree());
     assert_eq!(sandbox.tree().len(), 100, "{:?}", sandbox.tree());
     for round in [0, 1, 50, 99] {
-        let size = fs::metadata(sandbox.path(&format!("active/x{round}")))
-            .expect("there")
-            .len();
+        let size = fs::metadata(sandbox.path(&format!("active/x{round}"))).expect("there").len();
         assert_eq!(size, 50_000 + round);
     }
     sandbox.umount();
@@ -160,10 +142,7 @@ fn a_hundred_kills_right_after_close_lose_nothing() {
 fn a_daemon_killed_mid_upload_leaves_the_image_killed_and_its_space_free() {
     let sandbox = Sandbox::new();
     for round in 0..5 {
-        let script = format!(
-            "head -c {}M /dev/urandom > $M/active/big{round}",
-            20 + round
-        );
+        let script = format!("head -c {}M /dev/urandom > $M/active/big{round}", 20 + round);
         let mut writer = sandbox.bash_command(&script).spawn().expect("a writer");
         eventually("it is being written", || {
             let path = sandbox.path(&format!("saving/big{round}"));
@@ -174,13 +153,8 @@ fn a_daemon_killed_mid_upload_leaves_the_image_killed_and_its_space_free() {
         sandbox.recover();
     }
     assert_eq!(sandbox.names("killed").len(), 5);
-    let message = sandbox
-        .attribute("killed/big0", "message")
-        .expect("a reason");
-    assert!(
-        message.contains("daemon stopped during upload"),
-        "{message}"
-    );
+    let message = sandbox.attribute("killed/big0", "message").expect("a reason");
+    assert!(message.contains("daemon stopped during upload"), "{message}");
     sandbox.umount();
     sandbox.audit();
 }
@@ -219,9 +193,7 @@ fn strays_and_orphans_are_given_back_and_what_a_manifest_names_is_kept() {
     ));
     sandbox.mount();
     sandbox.wait_for_reclaim(2);
-    eventually("it is reported", || {
-        sandbox.log().contains("the registry does not know")
-    });
+    eventually("it is reported", || sandbox.log().contains("the registry does not know"));
     assert!(crate::support::names_in(&sandbox.store().join("staging")).is_empty());
     assert_eq!(sandbox.tree(), ["active/x"]);
 }

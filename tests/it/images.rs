@@ -7,14 +7,8 @@ use std::path::PathBuf;
 use crate::support::Sandbox;
 
 fn real(name: &str) -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("target/real-images")
-        .join(name);
-    assert!(
-        path.exists(),
-        "{} is not there: run scripts/test",
-        path.display()
-    );
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/real-images").join(name);
+    assert!(path.exists(), "{} is not there: run scripts/test", path.display());
     path
 }
 
@@ -24,37 +18,21 @@ fn real_images_come_in_whole_and_are_what_they_are() {
     for (name, format) in [("alpine.qcow2", "qcow2"), ("rescue.iso", "iso")] {
         let source = real(name);
         sandbox.ok(&format!("ln -s '{}' $F/{name}", source.display()));
-        sandbox.ok(&format!(
-            "cp -L $F/{name} $M/active/{name} && cmp $F/{name} $M/active/{name}"
-        ));
+        sandbox.ok(&format!("cp -L $F/{name} $M/active/{name} && cmp $F/{name} $M/active/{name}"));
         let path = format!("active/{name}");
-        assert_eq!(
-            sandbox.attribute(&path, "disk_format").as_deref(),
-            Some(format)
-        );
+        assert_eq!(sandbox.attribute(&path, "disk_format").as_deref(), Some(format));
     }
-    sandbox.ok(
-        "mkdir $F/files; cp -r /usr/share/doc/[a-e]* $F/files 2>/dev/null
+    sandbox.ok("mkdir $F/files; cp -r /usr/share/doc/[a-e]* $F/files 2>/dev/null
          truncate -s 96M $F/fs.raw && mkfs.ext4 -q -d $F/files $F/fs.raw
          for format in vmdk vdi vhdx vpc; do
              qemu-img convert -O $format $F/fs.raw $F/fs.$format
              cp $F/fs.$format $M/active/fs.$format
              cmp $F/fs.$format $M/active/fs.$format
          done
-         cp $F/fs.raw $M/active/fs.raw",
-    );
-    for (name, format) in [
-        ("vmdk", "vmdk"),
-        ("vdi", "vdi"),
-        ("vhdx", "vhdx"),
-        ("vpc", "vhd"),
-    ] {
+         cp $F/fs.raw $M/active/fs.raw");
+    for (name, format) in [("vmdk", "vmdk"), ("vdi", "vdi"), ("vhdx", "vhdx"), ("vpc", "vhd")] {
         let path = format!("active/fs.{name}");
-        assert_eq!(
-            sandbox.attribute(&path, "disk_format").as_deref(),
-            Some(format),
-            "{name}"
-        );
+        assert_eq!(sandbox.attribute(&path, "disk_format").as_deref(), Some(format), "{name}");
     }
     sandbox.ok("qemu-img check -q $M/active/alpine.qcow2
          qemu-img check -q $M/active/fs.vdi

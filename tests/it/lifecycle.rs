@@ -56,13 +56,7 @@ fn every_status_and_event_decides_as_the_golden_matrix_says() {
                 TaskDecision::Already => "already".into(),
                 TaskDecision::Denied => "denied".into(),
             };
-            writeln!(
-                matrix,
-                "task {} | {} | {decision}",
-                status.name(),
-                event.name()
-            )
-            .unwrap();
+            writeln!(matrix, "task {} | {} | {decision}", status.name(), event.name()).unwrap();
         }
     }
     check_golden("tests/it/lifecycle.golden", &matrix);
@@ -71,10 +65,8 @@ fn every_status_and_event_decides_as_the_golden_matrix_says() {
 #[test]
 fn no_pair_of_status_and_event_has_two_rows() {
     for (index, row) in TABLE.iter().enumerate() {
-        let twin = TABLE
-            .iter()
-            .skip(index + 1)
-            .find(|r| (r.from, r.event) == (row.from, row.event));
+        let twin =
+            TABLE.iter().skip(index + 1).find(|r| (r.from, r.event) == (row.from, row.event));
         assert!(twin.is_none(), "{:?} {:?}", row.from, row.event);
     }
 }
@@ -98,25 +90,18 @@ fn what_enters_active_takes_its_name_and_what_enters_deleted_gives_back_its_data
 #[test]
 fn every_status_is_reached_from_queued_and_every_one_can_be_left() {
     let mut reached = vec![Status::Queued];
-    while let Some(row) = TABLE
-        .iter()
-        .find(|row| reached.contains(&row.from) && !reached.contains(&row.to))
+    while let Some(row) =
+        TABLE.iter().find(|row| reached.contains(&row.from) && !reached.contains(&row.to))
     {
         reached.push(row.to);
     }
     for status in Status::ALL {
         assert!(reached.contains(&status), "{status} is never reached");
-        assert!(
-            TABLE.iter().any(|row| row.from == status),
-            "{status} is a dead end"
-        );
+        assert!(TABLE.iter().any(|row| row.from == status), "{status} is a dead end");
     }
     for status in TaskStatus::ALL {
         let is_first = status == TaskStatus::Pending;
-        assert!(
-            is_first || TASK_TABLE.iter().any(|(_, _, to)| *to == status),
-            "{status:?}"
-        );
+        assert!(is_first || TASK_TABLE.iter().any(|(_, _, to)| *to == status), "{status:?}");
     }
 }
 
@@ -138,17 +123,10 @@ fn diagram() -> String {
                 .collect();
             // Where a delete does the same with delayed delete on and off, one is drawn.
             let has_delete = causes.contains(&Event::Delete);
-            let drawn = causes
-                .into_iter()
-                .filter(|e| !has_delete || *e != Event::DeleteNow);
+            let drawn = causes.into_iter().filter(|e| !has_delete || *e != Event::DeleteNow);
             let causes: Vec<&str> = drawn.map(Event::name).collect();
             if !causes.is_empty() {
-                writeln!(
-                    dot,
-                    "    {from} -> {to} [label=\"{}\"];",
-                    causes.join(",\\n")
-                )
-                .unwrap();
+                writeln!(dot, "    {from} -> {to} [label=\"{}\"];", causes.join(",\\n")).unwrap();
             }
         }
     }

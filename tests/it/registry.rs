@@ -22,11 +22,7 @@ fn draft(name: &str) -> Draft {
         id: ImageId::random(),
         name: ImageName::new(name.as_bytes()).expect("a name"),
         status: Status::Queued,
-        ownership: Ownership {
-            uid: 1,
-            gid: 2,
-            mode: 0o640,
-        },
+        ownership: Ownership { uid: 1, gid: 2, mode: 0o640 },
         created_at: Timestamp::from_nanoseconds(1_000),
     }
 }
@@ -47,10 +43,7 @@ fn with_status(mut image: Image, status: Status, at: i64) -> Image {
 }
 
 fn reload(registry: &Arc<dyn Registry>, image: &Image) -> Image {
-    registry
-        .image(Key::Id(image.id))
-        .expect("readable")
-        .expect("there")
+    registry.image(Key::Id(image.id)).expect("readable").expect("there")
 }
 
 #[test]
@@ -64,9 +57,7 @@ fn what_is_recorded_is_read_back_whole() {
         changed.bound_digest = Some(seal(7).digest);
         changed.message = Some("why ' \" \n".into());
         changed.name = ImageName::new("ü ~1".as_bytes()).expect("a name");
-        registry
-            .commit(Change::update(changed.clone()).durably())
-            .expect("committed");
+        registry.commit(Change::update(changed.clone()).durably()).expect("committed");
         changed.version += 1;
         assert_eq!(reload(registry, &image), changed);
         let by_number = registry.image(Key::Number(image.number)).expect("readable");
@@ -79,9 +70,7 @@ fn a_commit_of_an_old_version_changes_nothing() {
     each(|registry| {
         let image = registry.create(draft("x")).expect("recorded");
         let other = registry.create(draft("y")).expect("recorded");
-        registry
-            .commit(Change::update(image.clone()))
-            .expect("committed");
+        registry.commit(Change::update(image.clone())).expect("committed");
         let mut both = Change::update(with_status(other.clone(), Status::Saving, 2));
         both.updates.push(image.clone());
         assert!(matches!(registry.commit(both), Err(Error::Conflict)));
@@ -104,13 +93,10 @@ fn one_active_image_has_a_name_and_it_changes_hands_in_one_commit() {
         assert!(matches!(registry.commit(taken), Err(Error::Conflict)));
         let old = reload(registry, &old);
         let mut swap = Change::update(with_status(old, Status::PendingDelete, 3));
-        swap.updates
-            .push(with_status(new.clone(), Status::Active, 3));
+        swap.updates.push(with_status(new.clone(), Status::Active, 3));
         registry.commit(swap).expect("committed");
         let name = ImageName::new(b"x").expect("a name");
-        let holder = registry
-            .find(Status::Active, &name, None)
-            .expect("readable");
+        let holder = registry.find(Status::Active, &name, None).expect("readable");
         assert_eq!(holder.map(|image| image.id), Some(new.id));
     });
 }
@@ -118,53 +104,30 @@ fn one_active_image_has_a_name_and_it_changes_hands_in_one_commit() {
 #[test]
 fn images_are_found_listed_and_counted() {
     each(|registry| {
-        let made: Vec<Image> = (0..5)
-            .map(|_| registry.create(draft("x")).expect("recorded"))
-            .collect();
+        let made: Vec<Image> =
+            (0..5).map(|_| registry.create(draft("x")).expect("recorded")).collect();
         for (image, at) in made.iter().zip([30, 50, 10, 20, 40]) {
             let mut image = with_status(image.clone(), Status::Killed, at);
             image.content = Content::Sealed(seal(1));
             registry.commit(Change::update(image)).expect("committed");
         }
         let name = ImageName::new(b"x").expect("a name");
-        let newest = registry
-            .find(Status::Killed, &name, None)
-            .expect("readable")
-            .expect("there");
+        let newest = registry.find(Status::Killed, &name, None).expect("readable").expect("there");
         assert_eq!(newest.id, made[1].id);
         for image in &made {
             let prefix = Some(image.id.prefix());
-            let found = registry
-                .find(Status::Killed, &name, prefix)
-                .expect("readable");
+            let found = registry.find(Status::Killed, &name, prefix).expect("readable");
             assert_eq!(found.map(|image| image.id), Some(image.id));
         }
-        let page = registry
-            .page(Some(Status::Killed), made[0].number, 3)
-            .expect("readable");
-        let listed: Vec<(ImageId, bool)> = page
-            .iter()
-            .map(|listed| (listed.image.id, listed.is_shadowed))
-            .collect();
-        assert_eq!(
-            listed,
-            [(made[1].id, false), (made[2].id, true), (made[3].id, true)]
-        );
-        assert_eq!(
-            registry
-                .page(None, ImageNumber::new(0), 100)
-                .expect("readable")
-                .len(),
-            5
-        );
+        let page = registry.page(Some(Status::Killed), made[0].number, 3).expect("readable");
+        let listed: Vec<(ImageId, bool)> =
+            page.iter().map(|listed| (listed.image.id, listed.is_shadowed)).collect();
+        assert_eq!(listed, [(made[1].id, false), (made[2].id, true), (made[3].id, true)]);
+        assert_eq!(registry.page(None, ImageNumber::new(0), 100).expect("readable").len(), 5);
         let latest = registry.latest(Status::Killed, 2).expect("readable");
         let latest: Vec<ImageId> = latest.iter().map(|image| image.id).collect();
         assert_eq!(latest, [made[1].id, made[4].id]);
-        let total = Total {
-            status: Status::Killed,
-            images: 5,
-            size_bytes: 50,
-        };
+        let total = Total { status: Status::Killed, images: 5, size_bytes: 50 };
         assert!(registry.totals().expect("readable").contains(&total));
     });
 }
@@ -181,10 +144,7 @@ fn a_content_is_referenced_as_long_as_a_record_holds_it() {
         assert!(registry.is_referenced(&digest).expect("readable"));
         let mut gone = reload(registry, &image);
         gone.content = Content::Gone(seal(9));
-        let reclaim = Reclaim {
-            id: image.id,
-            digest,
-        };
+        let reclaim = Reclaim { id: image.id, digest };
         let mut change = Change::update(gone);
         change.reclaims.push(reclaim);
         registry.commit(change).expect("committed");
@@ -206,20 +166,15 @@ fn commits_of_many_threads_are_all_made_once() {
                 scope.spawn(move || {
                     for _ in 0..50 {
                         loop {
-                            let mut image = registry
-                                .image(Key::Id(id))
-                                .expect("readable")
-                                .expect("there");
+                            let mut image =
+                                registry.image(Key::Id(id)).expect("readable").expect("there");
                             image.ownership.mode += 1;
                             let durability = if thread % 2 == 0 {
                                 Durability::Durable
                             } else {
                                 Durability::Transient
                             };
-                            let change = Change {
-                                durability,
-                                ..Change::update(image)
-                            };
+                            let change = Change { durability, ..Change::update(image) };
                             match registry.commit(change) {
                                 Ok(()) => break,
                                 Err(Error::Conflict) => {}
@@ -240,26 +195,18 @@ fn a_database_that_is_not_ours_or_newer_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let foreign = directory.path().join("foreign.db");
     let connection = rusqlite::Connection::open(&foreign).expect("a database");
-    connection
-        .execute_batch("CREATE TABLE t (x)")
-        .expect("a table");
+    connection.execute_batch("CREATE TABLE t (x)").expect("a table");
     drop(connection);
     let error = SqliteRegistry::open(&foreign).err().expect("refused");
     assert!(error.to_string().contains("not a registry"), "{error}");
     let newer = directory.path().join("newer.db");
     drop(SqliteRegistry::open(&newer).expect("a registry"));
     let connection = rusqlite::Connection::open(&newer).expect("a database");
-    connection
-        .pragma_update(None, "user_version", 99)
-        .expect("newer");
+    connection.pragma_update(None, "user_version", 99).expect("newer");
     drop(connection);
     let error = SqliteRegistry::open(&newer).err().expect("refused");
     assert!(error.to_string().contains("use a newer sps"), "{error}");
     let text = directory.path().join("text.db");
-    std::fs::write(
-        &text,
-        "this is no database, however long it may be ".repeat(50),
-    )
-    .expect("text");
+    std::fs::write(&text, "this is no database, however long it may be ".repeat(50)).expect("text");
     assert!(SqliteRegistry::open(&text).is_err());
 }

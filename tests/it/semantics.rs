@@ -9,9 +9,7 @@ fn root() -> PathBuf {
 
 fn rules() -> BTreeSet<String> {
     let text = std::fs::read_to_string(root().join("docs/semantics.md")).expect("the rules");
-    let named = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("- **")?.split_once("** "));
+    let named = text.lines().filter_map(|line| line.strip_prefix("- **")?.split_once("** "));
     let rules: Vec<String> = named.map(|(rule, _)| rule.to_owned()).collect();
     let distinct: BTreeSet<String> = rules.iter().cloned().collect();
     assert_eq!(distinct.len(), rules.len(), "a rule stands there twice");
@@ -34,11 +32,7 @@ fn named_by_tests(folder: &Path, named: &mut BTreeSet<String>) {
             } else if line == "#[test]" {
                 named.extend(pending.drain(..));
             } else {
-                assert!(
-                    pending.is_empty(),
-                    "{}: rules without a test: {line}",
-                    path.display()
-                );
+                assert!(pending.is_empty(), "{}: rules without a test: {line}", path.display());
             }
         }
     }
@@ -52,14 +46,8 @@ fn each_rule_has_a_test_and_each_test_names_rules_that_are_there() {
     named_by_tests(&root().join("tests/it"), &mut named);
     let untested: Vec<&String> = rules.difference(&named).collect();
     let unknown: Vec<&String> = named.difference(&rules).collect();
-    assert!(
-        untested.is_empty(),
-        "rules that no test names: {untested:?}"
-    );
-    assert!(
-        unknown.is_empty(),
-        "tests name rules that are not there: {unknown:?}"
-    );
+    assert!(untested.is_empty(), "rules that no test names: {untested:?}");
+    assert!(unknown.is_empty(), "tests name rules that are not there: {unknown:?}");
 }
 
 #[test]

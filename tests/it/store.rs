@@ -112,10 +112,7 @@ fn sealed_data_is_read_only_and_the_store_is_private() {
     let mode = |path: &std::path::Path| {
         std::fs::metadata(path).expect("there").permissions().mode() & 0o7777
     };
-    assert_eq!(
-        mode(&root.join("blobs").join(&digest[..2]).join(&digest)),
-        0o400
-    );
+    assert_eq!(mode(&root.join("blobs").join(&digest[..2]).join(&digest)), 0o400);
     assert_eq!(mode(&root), 0o700);
     assert_eq!(mode(&root.join("blobs")), 0o700);
 }

@@ -40,10 +40,7 @@ impl Sandbox {
 
     /// A sandbox that is not mounted yet.
     pub fn unmounted(options: &[&str]) -> Self {
-        let directory = tempfile::Builder::new()
-            .prefix("sps-it-")
-            .tempdir()
-            .expect("a directory");
+        let directory = tempfile::Builder::new().prefix("sps-it-").tempdir().expect("a directory");
         // Other users come through it.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(directory.path(), open).expect("chmod");
@@ -105,13 +102,8 @@ impl Sandbox {
 
     /// Mounts the store with a failpoint set; answers whether the mount became ready.
     pub fn mount_failing_at(&self, failpoint: &str) -> bool {
-        assert!(
-            cfg!(feature = "failpoints"),
-            "build the tests with --features failpoints"
-        );
-        run(self.mount_command().env("FAILPOINT", failpoint))
-            .status
-            .success()
+        const { assert!(cfg!(feature = "failpoints"), "build the tests with --features failpoints") };
+        run(self.mount_command().env("FAILPOINT", failpoint)).status.success()
     }
 
     /// Tries to mount, and answers what was said and the exit status.
@@ -134,18 +126,11 @@ impl Sandbox {
 
     /// The daemon's process number, if it lives.
     pub fn daemon(&self) -> Option<i32> {
-        let pid: i32 = fs::read_to_string(self.store().join("lock"))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()?;
+        let pid: i32 = fs::read_to_string(self.store().join("lock")).ok()?.trim().parse().ok()?;
         let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let store = self.store();
         let store = store.as_os_str().as_encoded_bytes();
-        command
-            .split(|byte| *byte == 0)
-            .any(|word| word == store)
-            .then_some(pid)
+        command.split(|byte| *byte == 0).any(|word| word == store).then_some(pid)
     }
 
     /// Kills the daemon with SIGKILL and waits until it is gone.
@@ -226,9 +211,7 @@ impl Sandbox {
 
     /// Waits until the store holds no more than what its images have.
     pub fn wait_for_reclaim(&self, blobs: usize) {
-        eventually("data is given back", || {
-            count_files(&self.store().join("blobs")) == blobs
-        });
+        eventually("data is given back", || count_files(&self.store().join("blobs")) == blobs);
     }
 
     /// The daemon's log.
@@ -247,21 +230,14 @@ impl Sandbox {
 impl Drop for Sandbox {
     fn drop(&mut self) {
         // Whatever the test left open must not keep the mount.
-        let _ = Command::new("umount")
-            .arg("-l")
-            .arg(self.root())
-            .stderr(Stdio::null())
-            .status();
+        let _ = Command::new("umount").arg("-l").arg(self.root()).stderr(Stdio::null()).status();
         if let Some(pid) = self.daemon() {
             signal(pid, "KILL");
         }
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().rev().take(12).collect();
-            eprintln!(
-                "--- end of the daemon's log, the latest first\n{}",
-                lines.join("\n")
-            );
+            eprintln!("--- end of the daemon's log, the latest first\n{}", lines.join("\n"));
         }
     }
 }
@@ -269,19 +245,12 @@ impl Drop for Sandbox {
 /// Checks a store that no daemon has.
 pub fn audit(store: &Path) {
     let registry = SqliteRegistry::open(&store.join("sps.db")).expect("a registry");
-    let page = registry
-        .page(None, ImageNumber::new(0), 1_000_000)
-        .expect("records");
+    let page = registry.page(None, ImageNumber::new(0), 1_000_000).expect("records");
     let mut blobs = std::collections::BTreeSet::new();
     let mut manifests = std::collections::BTreeSet::new();
     for listed in page {
         let image = listed.image;
-        assert_ne!(
-            image.status,
-            Status::Saving,
-            "{} is stuck in saving",
-            image.name
-        );
+        assert_ne!(image.status, Status::Saving, "{} is stuck in saving", image.name);
         match image.content {
             Content::Sealed(seal) => {
                 let digest = seal.digest.to_string();
@@ -302,22 +271,12 @@ pub fn audit(store: &Path) {
         .into_iter()
         .flat_map(|folder| names_in(&store.join("blobs").join(folder)))
         .collect();
-    assert_eq!(
-        found, blobs,
-        "files without a record, or records without a file"
-    );
-    assert_eq!(
-        names_in(&store.join("staging")),
-        Vec::<String>::new(),
-        "staging"
-    );
+    assert_eq!(found, blobs, "files without a record, or records without a file");
+    assert_eq!(names_in(&store.join("staging")), Vec::<String>::new(), "staging");
     let found: std::collections::BTreeSet<String> =
         names_in(&store.join("manifests")).into_iter().collect();
     assert_eq!(found, manifests, "manifests");
-    assert!(
-        registry.reclaims(1).expect("reclaims").is_empty(),
-        "data still to be given back"
-    );
+    assert!(registry.reclaims(1).expect("reclaims").is_empty(), "data still to be given back");
 }
 
 /// Reads a file into a hasher.
@@ -344,13 +303,7 @@ pub fn attribute(path: &Path, name: &str) -> Option<String> {
 pub fn names_in(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     let mut names: Vec<String> = entries
-        .map(|entry| {
-            entry
-                .expect("an entry")
-                .file_name()
-                .to_string_lossy()
-                .into_owned()
-        })
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
         .collect();
     names.sort();
     names
@@ -375,19 +328,13 @@ pub fn count_files(folder: &Path) -> usize {
 /// Bytes that are not alike, the same for the same name.
 pub fn pattern(name: &str, size: usize) -> Vec<u8> {
     let mut bytes = vec![0; size];
-    blake3::Hasher::new()
-        .update(name.as_bytes())
-        .finalize_xof()
-        .fill(&mut bytes);
+    blake3::Hasher::new().update(name.as_bytes()).finalize_xof().fill(&mut bytes);
     bytes
 }
 
 /// Runs a command to its end. What it leaves running must not keep the test waiting for its output.
 pub fn run(command: &mut Command) -> Output {
-    command
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|e| panic!("{command:?}: {e}"))
+    command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"))
 }
 
 /// All that a command said.

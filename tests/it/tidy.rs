@@ -33,28 +33,19 @@ fn sources() -> Vec<(PathBuf, String)> {
         }
     }
     let mut found = Vec::new();
-    collect(
-        &PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src"),
-        &mut found,
-    );
+    collect(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
     assert!(found.len() > 20, "the sources were not found");
     found
 }
 
 fn shipping(text: &str) -> &str {
-    text.split_once("#[cfg(test)]\nmod tests")
-        .map_or(text, |(before, _)| before)
+    text.split_once("#[cfg(test)]\nmod tests").map_or(text, |(before, _)| before)
 }
 
 fn module(path: &Path) -> String {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src");
     let inside = path.strip_prefix(root).expect("a source");
-    let first = inside
-        .components()
-        .next()
-        .expect("a name")
-        .as_os_str()
-        .to_string_lossy();
+    let first = inside.components().next().expect("a name").as_os_str().to_string_lossy();
     first.trim_end_matches(".rs").to_owned()
 }
 
@@ -72,9 +63,7 @@ fn imports_go_down_only() {
         }
         for (at, _) in shipping(&text).match_indices("crate::") {
             let rest = &text[at + "crate::".len()..];
-            let end = rest
-                .find(|c: char| !c.is_alphanumeric() && c != '_')
-                .unwrap_or(rest.len());
+            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
             let other = &rest[..end];
             let is_own = other == own;
             assert!(
@@ -89,22 +78,10 @@ fn imports_go_down_only() {
 #[test]
 fn every_file_says_what_it_is_for_and_is_short() {
     for (path, text) in sources() {
-        assert!(
-            text.starts_with("//!"),
-            "{} does not begin with //!",
-            path.display()
-        );
+        assert!(text.starts_with("//!"), "{} does not begin with //!", path.display());
         let lines = shipping(&text).lines().count();
-        assert!(
-            lines <= LINES_MAX,
-            "{} has {lines} lines: split it",
-            path.display()
-        );
-        assert!(
-            !path.ends_with("mod.rs") && !path.ends_with("util.rs"),
-            "{}",
-            path.display()
-        );
+        assert!(lines <= LINES_MAX, "{} has {lines} lines: split it", path.display());
+        assert!(!path.ends_with("mod.rs") && !path.ends_with("util.rs"), "{}", path.display());
     }
 }
 
@@ -118,21 +95,12 @@ fn each_thing_stands_where_it_belongs() {
             .map(|line| format!("{line}\n"))
             .collect();
         let shown = path.display();
-        assert!(
-            own == "fs" || !code.contains("fuser::"),
-            "{shown} names fuser"
-        );
-        assert!(
-            own == "error" || !code.contains("libc::E"),
-            "{shown} names an error number"
-        );
+        assert!(own == "fs" || !code.contains("fuser::"), "{shown} names fuser");
+        assert!(own == "error" || !code.contains("libc::E"), "{shown} names an error number");
         assert!(!code.contains("unsafe "), "{shown} has unsafe code");
         for (at, _) in code.match_indices("matches!(") {
             let line = code[at..].lines().next().unwrap_or_default();
-            assert!(
-                own == "lifecycle" || !line.contains("Status::"),
-                "{shown}: {line}"
-            );
+            assert!(own == "lifecycle" || !line.contains("Status::"), "{shown}: {line}");
         }
     }
 }

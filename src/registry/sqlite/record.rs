@@ -109,19 +109,13 @@ pub(super) fn image_of(row: &Row<'_>) -> rusqlite::Result<Image> {
         name,
         status: status_of(row.get_ref("status")?)?,
         content: content_of(row)?,
-        ownership: Ownership {
-            uid: row.get("uid")?,
-            gid: row.get("gid")?,
-            mode: row.get("mode")?,
-        },
+        ownership: Ownership { uid: row.get("uid")?, gid: row.get("gid")?, mode: row.get("mode")? },
         created_at: time("created_at")?,
         updated_at: time("updated_at")?,
         status_at: time("status_at")?,
         modified_at: time("modified_at")?,
         origin: origin.as_deref().map(status_named).transpose()?,
-        bound_digest: row
-            .get::<_, Option<[u8; 32]>>("bound_digest")?
-            .map(Digest::from_bytes),
+        bound_digest: row.get::<_, Option<[u8; 32]>>("bound_digest")?.map(Digest::from_bytes),
         message: row.get("message")?,
     })
 }

@@ -80,9 +80,7 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<()> {
         .map_err(|error| not_a_registry(&error))?;
     let mark = pragma(connection, "application_id")?;
     if tables > 0 && mark != i64::from(APPLICATION_ID) {
-        return Err(Error::Store(
-            "sps.db is a database, but not a registry of sps".into(),
-        ));
+        return Err(Error::Store("sps.db is a database, but not a registry of sps".into()));
     }
     let version = pragma(connection, "user_version")?;
     let newest = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
@@ -91,9 +89,7 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<()> {
             "the registry has version {version} and this sps knows {newest}: use a newer sps"
         )));
     }
-    connection
-        .pragma_update(None, "journal_mode", "wal")
-        .map_err(registry_error)?;
+    connection.pragma_update(None, "journal_mode", "wal").map_err(registry_error)?;
     tune(connection).map_err(registry_error)?;
     let done = usize::try_from(version).unwrap_or(0);
     for (to, sql) in (1i64..).zip(MIGRATIONS).skip(done) {

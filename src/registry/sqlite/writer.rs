@@ -35,10 +35,7 @@ pub(super) enum Job {
     /// Make all that went before durable.
     Flush { reply: Reply<()> },
     /// Strike out what was reclaimed.
-    Settle {
-        reclaims: Vec<Reclaim>,
-        reply: Reply<()>,
-    },
+    Settle { reclaims: Vec<Reclaim>, reply: Reply<()> },
 }
 
 /// A job that was applied, waiting for the commit of its group.
@@ -65,27 +62,15 @@ impl Writer {
                 .map_err(|error| Error::io("start thread", name, error))
         };
         let threads = vec![
-            spawn(
-                "registry",
-                Box::new(move || write_groups(connection, &inbox, &ticks)),
-            )?,
-            spawn(
-                "checkpoint",
-                Box::new(move || checkpoint(&checkpointer, &alarm)),
-            )?,
+            spawn("registry", Box::new(move || write_groups(connection, &inbox, &ticks)))?,
+            spawn("checkpoint", Box::new(move || checkpoint(&checkpointer, &alarm)))?,
         ];
-        Ok(Self {
-            jobs: Some(jobs),
-            threads,
-        })
+        Ok(Self { jobs: Some(jobs), threads })
     }
 
     /// Hands a job over and waits for its answer.
     pub(super) fn submit<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T> {
-        let stopped = || Error::Registry {
-            what: "it has stopped".into(),
-            is_full: false,
-        };
+        let stopped = || Error::Registry { what: "it has stopped".into(), is_full: false };
         let (reply, answer) = mpsc::sync_channel(1);
         let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
         jobs.send(job(reply)).map_err(|_| stopped())?;
@@ -107,9 +92,8 @@ impl Drop for Writer {
 fn write_groups(connection: Connection, inbox: &Receiver<Job>, ticks: &SyncSender<()>) {
     let mut groups: u64 = 0;
     while let Ok(first) = inbox.recv() {
-        let group: Vec<Job> = std::iter::once(first)
-            .chain(inbox.try_iter().take(GROUP_MAX - 1))
-            .collect();
+        let group: Vec<Job> =
+            std::iter::once(first).chain(inbox.try_iter().take(GROUP_MAX - 1)).collect();
         write_group(&connection, group);
         groups += 1;
         if groups.is_multiple_of(GROUPS_A_CHECKPOINT) {
@@ -125,10 +109,8 @@ fn write_groups(connection: Connection, inbox: &Receiver<Job>, ticks: &SyncSende
 fn write_group(connection: &Connection, group: Vec<Job>) {
     let durable = group.iter().any(Job::is_durable);
     let begun = begin(connection, durable).map_err(registry_error);
-    let applied: Vec<Applied> = group
-        .into_iter()
-        .map(|job| job.apply(connection, &begun))
-        .collect();
+    let applied: Vec<Applied> =
+        group.into_iter().map(|job| job.apply(connection, &begun)).collect();
     let committed = begun.and_then(|()| end(connection).map_err(registry_error));
     for job in applied {
         job.answer(&committed);
@@ -205,20 +187,11 @@ fn in_savepoint<T>(
     begun.clone()?;
     if connection.is_autocommit() {
         let what = "a change beside this one filled the disk".to_owned();
-        return Err(Error::Registry {
-            what,
-            is_full: true,
-        });
+        return Err(Error::Registry { what, is_full: true });
     }
-    connection
-        .execute_batch("SAVEPOINT job")
-        .map_err(registry_error)?;
+    connection.execute_batch("SAVEPOINT job").map_err(registry_error)?;
     let made = work();
-    let end = if made.is_ok() {
-        "RELEASE job"
-    } else {
-        "ROLLBACK TO job; RELEASE job"
-    };
+    let end = if made.is_ok() { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" };
     // A full disk ends the whole transaction by itself; then there is no savepoint to end.
     if !connection.is_autocommit() {
         connection.execute_batch(end).map_err(registry_error)?;

@@ -25,10 +25,7 @@ impl Lock {
             .mode(0o600)
             .open(path)
             .map_err(|error| {
-                Error::Store(format!(
-                    "store lock {}: {error}: run as its owner",
-                    path.display()
-                ))
+                Error::Store(format!("store lock {}: {error}: run as its owner", path.display()))
             })?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}

@@ -13,19 +13,12 @@ fn stat_shows_what_is_real() {
     sandbox.ok("umask 027; cp $F/x $M/active/x");
     let stat = fs::metadata(sandbox.path("active/x")).expect("there");
     assert_eq!((stat.len(), stat.mode() & 0o7777), (1_000_000, 0o640));
-    assert!(
-        (1_000_000..1_100_000).contains(&(stat.blocks() * 512)),
-        "{}",
-        stat.blocks()
-    );
+    assert!((1_000_000..1_100_000).contains(&(stat.blocks() * 512)), "{}", stat.blocks());
     assert_eq!(stat.blksize(), 1 << 20);
     // ctime is when the status last changed: a chmod is none.
     sandbox.ok("touch -d 2001-02-03 $M/active/x; chmod 600 $M/active/x");
     let later = fs::metadata(sandbox.path("active/x")).expect("there");
-    assert_eq!(
-        (later.ctime(), later.ctime_nsec()),
-        (stat.ctime(), stat.ctime_nsec())
-    );
+    assert_eq!((later.ctime(), later.ctime_nsec()), (stat.ctime(), stat.ctime_nsec()));
     assert_eq!(later.mtime(), 981_158_400);
     sandbox.ok("rm $M/active/x");
     let removed = fs::metadata(sandbox.path("pending_delete/x")).expect("there");
@@ -55,21 +48,13 @@ fn chmod_and_chown_are_kept_in_every_status() {
     let sandbox = Sandbox::new();
     sandbox.ok("echo a > $M/active/a; touch $M/queued/q; echo t > $M/active/t; rm $M/active/t");
     for path in ["active/a", "queued/q", "pending_delete/t"] {
-        sandbox.ok(&format!(
-            "chmod 604 $M/{path}; chown {ALICE}:{ALICE} $M/{path}"
-        ));
+        sandbox.ok(&format!("chmod 604 $M/{path}; chown {ALICE}:{ALICE} $M/{path}"));
     }
     sandbox.remount();
     for path in ["active/a", "queued/q", "pending_delete/t"] {
         let stat = fs::metadata(sandbox.path(path)).expect("there");
-        assert_eq!(
-            (stat.uid(), stat.gid(), stat.mode() & 0o7777),
-            (ALICE, ALICE, 0o604)
-        );
-        assert_eq!(
-            sandbox.attribute(path, "visibility").as_deref(),
-            Some("public")
-        );
+        assert_eq!((stat.uid(), stat.gid(), stat.mode() & 0o7777), (ALICE, ALICE, 0o604));
+        assert_eq!(sandbox.attribute(path, "visibility").as_deref(), Some("public"));
     }
 }
 
@@ -112,26 +97,11 @@ fn attributes_are_answered_by_name_and_foreign_ones_refused() {
         let time = read(name).expect("a time");
         assert!(time.len() == 20 && time.ends_with('Z'), "{time}");
     }
-    sandbox.fails(
-        "getfattr -n user.sps.message $M/active/x",
-        "No such attribute",
-    );
-    sandbox.fails(
-        "getfattr -n user.sps.nonsense $M/active/x",
-        "No such attribute",
-    );
-    sandbox.fails(
-        "getfattr -n user.other $M/active/x",
-        "Operation not supported",
-    );
-    sandbox.fails(
-        "setfattr -n user.other -v 1 $M/active/x",
-        "Operation not supported",
-    );
-    sandbox.fails(
-        "setfattr -n user.sps.status -v killed $M/active/x",
-        "Operation not permitted",
-    );
+    sandbox.fails("getfattr -n user.sps.message $M/active/x", "No such attribute");
+    sandbox.fails("getfattr -n user.sps.nonsense $M/active/x", "No such attribute");
+    sandbox.fails("getfattr -n user.other $M/active/x", "Operation not supported");
+    sandbox.fails("setfattr -n user.other -v 1 $M/active/x", "Operation not supported");
+    sandbox.fails("setfattr -n user.sps.status -v killed $M/active/x", "Operation not permitted");
     assert_eq!(sandbox.ok("getfattr -d $M/active/x"), "");
     sandbox.ok(
         "cp -a $M/active/x $M/active/y; cp -a $M/active/x $F/out; rsync -aX $F/out $M/active/z",

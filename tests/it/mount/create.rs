@@ -13,29 +13,13 @@ fn a_new_file_is_queued_until_its_first_byte_and_then_saving() {
     for door in ["active", "queued"] {
         let mut file = File::create(sandbox.path(&format!("{door}/x"))).expect("a new image");
         assert_eq!(sandbox.tree(), ["queued/x"], "{door}");
-        assert!(
-            fs::metadata(sandbox.path("active/x")).is_err(),
-            "not there yet"
-        );
+        assert!(fs::metadata(sandbox.path("active/x")).is_err(), "not there yet");
         file.write_all(&[7; 5000]).expect("written");
         assert_eq!(sandbox.tree(), ["saving/x"], "{door}");
-        assert_eq!(
-            fs::metadata(sandbox.path("saving/x"))
-                .expect("listed")
-                .len(),
-            5000
-        );
+        assert_eq!(fs::metadata(sandbox.path("saving/x")).expect("listed").len(), 5000);
         file.write_all(&[8; 5000]).expect("written");
-        assert_eq!(
-            fs::metadata(sandbox.path("saving/x"))
-                .expect("listed")
-                .len(),
-            10_000
-        );
-        assert_eq!(
-            sandbox.attribute("saving/x", "size").as_deref(),
-            Some("10000")
-        );
+        assert_eq!(fs::metadata(sandbox.path("saving/x")).expect("listed").len(), 10_000);
+        assert_eq!(sandbox.attribute("saving/x", "size").as_deref(), Some("10000"));
         drop(file);
         assert_eq!(sandbox.tree(), ["active/x"], "{door}");
         sandbox.ok("rm $M/active/x; rm $M/pending_delete/x; rm $M/deleted/x");
@@ -46,18 +30,8 @@ fn a_new_file_is_queued_until_its_first_byte_and_then_saving() {
 #[test]
 fn a_file_made_elsewhere_is_refused() {
     let sandbox = Sandbox::new();
-    let folders = [
-        "saving",
-        "uploading",
-        "importing",
-        "deactivated",
-        "killed",
-        "pending_delete",
-    ];
-    for folder in folders
-        .into_iter()
-        .chain(["deleted", "tasks", "by-id", "."])
-    {
+    let folders = ["saving", "uploading", "importing", "deactivated", "killed", "pending_delete"];
+    for folder in folders.into_iter().chain(["deleted", "tasks", "by-id", "."]) {
         let script = format!("cp /etc/hostname $M/{folder}/x");
         sandbox.fails(&script, "Operation not permitted");
     }
@@ -111,10 +85,7 @@ fn a_size_set_to_zero_makes_an_active_image_of_no_bytes() {
     sandbox.ok("touch $M/queued/b; truncate -s 0 $M/queued/b");
     sandbox.ok("touch $M/queued/c; python3 -c 'import os; os.truncate(os.environ[\"M\"] + \"/queued/c\", 0)'");
     assert_eq!(sandbox.tree(), ["active/a", "active/b", "active/c"]);
-    assert_eq!(
-        fs::metadata(sandbox.path("active/a")).expect("there").len(),
-        0
-    );
+    assert_eq!(fs::metadata(sandbox.path("active/a")).expect("there").len(), 0);
     let empty = blake3::hash(b"").to_string();
     assert_eq!(sandbox.attribute("active/a", "blake3"), Some(empty));
     // A process that fails has not decided anything.
@@ -124,10 +95,7 @@ fn a_size_set_to_zero_makes_an_active_image_of_no_bytes() {
     assert_eq!(sandbox.names("queued"), ["d"]);
     // Data that comes after the truncation counts.
     sandbox.ok("exec 3>$M/active/e; truncate -s 0 /dev/fd/3; echo data >&3; exec 3>&-");
-    assert_eq!(
-        fs::read(sandbox.path("active/e")).expect("readable"),
-        b"data\n"
-    );
+    assert_eq!(fs::read(sandbox.path("active/e")).expect("readable"), b"data\n");
     sandbox.umount();
     sandbox.audit();
 }
@@ -149,20 +117,12 @@ fn data_written_in_any_order_is_hashed_as_it_ends() {
         for part in order {
             let at = part * 100_000;
             // What is there first is not what is meant.
-            file.write_all_at(&[1; 100_000], at as u64)
-                .expect("written");
-            file.write_all_at(&bytes[at..at + 100_000], at as u64)
-                .expect("written");
+            file.write_all_at(&[1; 100_000], at as u64).expect("written");
+            file.write_all_at(&bytes[at..at + 100_000], at as u64).expect("written");
         }
         drop(file);
-        assert!(
-            fs::read(sandbox.path(&name)).expect("readable") == bytes,
-            "{order:?}"
-        );
-        assert_eq!(
-            sandbox.attribute(&name, "blake3"),
-            Some(blake3::hash(&bytes).to_string())
-        );
+        assert!(fs::read(sandbox.path(&name)).expect("readable") == bytes, "{order:?}");
+        assert_eq!(sandbox.attribute(&name, "blake3"), Some(blake3::hash(&bytes).to_string()));
     }
     // Cut and grown again: the end is a hole.
     let file = File::create(sandbox.path("active/cut")).expect("a new image");
@@ -194,10 +154,7 @@ fn holes_stay_holes_on_the_way_in_and_out() {
     let data = "python3 -c 'import os; f = os.open(os.environ[\"M\"] + \"/active/s\", 0); \
                 d = os.lseek(f, 0, os.SEEK_DATA); h = os.lseek(f, d, os.SEEK_HOLE); \
                 print(d // 4096 * 4096, h - d <= 65536)'";
-    assert_eq!(
-        sandbox.ok(data),
-        format!("{} True\n", (30 << 20) / 4096 * 4096)
-    );
+    assert_eq!(sandbox.ok(data), format!("{} True\n", (30 << 20) / 4096 * 4096));
     // Punching a hole into what is being written, and allocating.
     sandbox.ok("python3 -c '
 import ctypes, os
@@ -215,10 +172,7 @@ os.close(f)
          test $(stat -c %s $M/active/p) = 2097152
          cmp -n 524288 -i 262144:0 $M/active/p /dev/zero");
     let bytes = fs::read(sandbox.path("active/p")).expect("readable");
-    assert_eq!(
-        sandbox.attribute("active/p", "blake3"),
-        Some(blake3::hash(&bytes).to_string())
-    );
+    assert_eq!(sandbox.attribute("active/p", "blake3"), Some(blake3::hash(&bytes).to_string()));
     sandbox.umount();
     sandbox.audit();
 }
@@ -249,15 +203,9 @@ fn of_two_uploads_of_one_name_the_later_close_wins() {
     second.write_all(b"second").expect("written");
     assert_eq!(sandbox.names("saving").len(), 2);
     drop(second);
-    assert_eq!(
-        fs::read(sandbox.path("active/x")).expect("readable"),
-        b"second"
-    );
+    assert_eq!(fs::read(sandbox.path("active/x")).expect("readable"), b"second");
     drop(first);
-    assert_eq!(
-        fs::read(sandbox.path("active/x")).expect("readable"),
-        b"first"
-    );
+    assert_eq!(fs::read(sandbox.path("active/x")).expect("readable"), b"first");
     assert_eq!(sandbox.tree(), ["active/x", "pending_delete/x"]);
 }
 

@@ -12,11 +12,7 @@ fn a_panic_is_eio_to_one_caller_and_the_mount_lives_on() {
         sandbox.fails("stat $M/active/x", "Input/output error");
     }
     sandbox.ok("stat $M > /dev/null");
-    assert!(
-        sandbox.log().contains("internal fault in lookup"),
-        "{}",
-        sandbox.log()
-    );
+    assert!(sandbox.log().contains("internal fault in lookup"), "{}", sandbox.log());
     sandbox.umount();
     sandbox.audit();
 }

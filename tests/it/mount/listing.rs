@@ -10,17 +10,12 @@ use crate::support::Sandbox;
 #[test]
 fn the_mount_has_a_folder_for_each_status() {
     let sandbox = Sandbox::new();
-    let mut expected: Vec<&str> = sps::lifecycle::Status::ALL
-        .into_iter()
-        .map(sps::lifecycle::Status::name)
-        .collect();
+    let mut expected: Vec<&str> =
+        sps::lifecycle::Status::ALL.into_iter().map(sps::lifecycle::Status::name).collect();
     expected.extend(["tasks", "by-id", "STATUS"]);
     expected.sort_unstable();
     assert_eq!(sandbox.names("."), expected);
-    assert_eq!(
-        sandbox.names("tasks"),
-        ["failure", "pending", "processing", "success"]
-    );
+    assert_eq!(sandbox.names("tasks"), ["failure", "pending", "processing", "success"]);
     sandbox.ok("cd $M/tasks/pending/.. && test $(stat -c %i .) = $(stat -c %i $M/tasks)");
     sandbox.ok("ls -laR $M > /dev/null; find $M -ls > /dev/null");
 }
@@ -66,11 +61,7 @@ fn the_status_page_tells_what_is_going_on() {
         assert!(page.contains(expected), "{expected:?} is not in:\n{page}");
     }
     let size = fs::metadata(sandbox.path("STATUS")).expect("there").len();
-    assert!(
-        size.abs_diff(page.len() as u64) < 16,
-        "{size} and {}",
-        page.len()
-    );
+    assert!(size.abs_diff(page.len() as u64) < 16, "{size} and {}", page.len());
     sandbox.ok("wc -c $M/STATUS; cp $M/STATUS $F/page; grep -q IMAGES $F/page");
     sandbox.fails("echo x > $M/STATUS", "Permission denied");
 }
@@ -84,11 +75,7 @@ fn a_listing_under_way_shows_every_image_that_stays() {
     let mut found: BTreeSet<String> = BTreeSet::new();
     let mut take = |entries: &mut fs::ReadDir, count: usize| {
         for entry in entries.take(count) {
-            let name = entry
-                .expect("an entry")
-                .file_name()
-                .to_string_lossy()
-                .into_owned();
+            let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
             assert!(found.insert(name.clone()), "{name} is listed twice");
         }
     };
@@ -97,10 +84,7 @@ fn a_listing_under_way_shows_every_image_that_stays() {
     sandbox.ok("rm $M/active/stays-3 $M/active/stays-900; echo x > $M/active/comes");
     take(&mut entries, 5000);
     for number in (1..=1500).filter(|number| ![3, 900].contains(number)) {
-        assert!(
-            found.contains(&format!("stays-{number}")),
-            "{number} is missing"
-        );
+        assert!(found.contains(&format!("stays-{number}")), "{number} is missing");
     }
     assert_eq!(sandbox.names("active").len(), 1499);
 }

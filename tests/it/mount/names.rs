@@ -37,14 +37,9 @@ fn names_that_can_not_be_are_refused_and_others_are_taken() {
     }
     sandbox.ok("rm $M/queued/n; rm $M/deleted/n");
     let longest = "ü".repeat(123);
-    for name in [
-        "a b", "-rf", ".hidden", "x~1", "*", "日本", "a'\"$(x)", &longest,
-    ] {
+    for name in ["a b", "-rf", ".hidden", "x~1", "*", "日本", "a'\"$(x)", &longest] {
         fs::write(sandbox.path("active").join(name), name).expect("taken");
-        assert_eq!(
-            fs::read_to_string(sandbox.path("active").join(name)).expect("there"),
-            name
-        );
+        assert_eq!(fs::read_to_string(sandbox.path("active").join(name)).expect("there"), name);
     }
 }
 
@@ -57,21 +52,14 @@ fn the_newest_bears_the_name_and_each_is_found_by_its_id() {
         sandbox.ok(&format!("echo {text} > $M/active/x"));
         ids.push(sandbox.attribute("active/x", "id").expect("an id"));
         let listed = format!("active/x~{}", &ids.last().expect("one")[..8]);
-        assert_eq!(
-            sandbox.attribute(&listed, "id").as_ref(),
-            ids.last(),
-            "also by NAME~ID8"
-        );
+        assert_eq!(sandbox.attribute(&listed, "id").as_ref(), ids.last(), "also by NAME~ID8");
         sandbox.ok("rm $M/active/x");
     }
     let mut expected = vec!["x".to_owned()];
     expected.extend(ids[..2].iter().map(|id| format!("x~{}", &id[..8])));
     expected.sort();
     assert_eq!(sandbox.names("pending_delete"), expected);
-    assert_eq!(
-        sandbox.attribute("pending_delete/x", "id").as_ref(),
-        ids.last()
-    );
+    assert_eq!(sandbox.attribute("pending_delete/x", "id").as_ref(), ids.last());
     for id in &ids {
         let found = sandbox.attribute(&format!("pending_delete/x~{}", &id[..8]), "id");
         assert_eq!(found.as_ref(), Some(id));
@@ -121,14 +109,8 @@ fn the_flags_of_a_rename_are_met_or_refused() {
     assert_eq!(taken, Err(rustix::io::Errno::EXIST));
     let exchanged = rename("active/a", "active/b", RenameFlags::EXCHANGE);
     assert_eq!(exchanged, Err(rustix::io::Errno::INVAL));
-    assert_eq!(
-        rename("active/a", "active/c", RenameFlags::NOREPLACE),
-        Ok(())
-    );
-    assert_eq!(
-        sandbox.tree(),
-        ["active/b", "active/c", "queued/q", "queued/r"]
-    );
+    assert_eq!(rename("active/a", "active/c", RenameFlags::NOREPLACE), Ok(()));
+    assert_eq!(sandbox.tree(), ["active/b", "active/c", "queued/q", "queued/r"]);
 }
 
 // semantics: rename-folders
@@ -136,11 +118,7 @@ fn the_flags_of_a_rename_are_met_or_refused() {
 fn an_image_stays_in_its_folder() {
     let sandbox = Sandbox::new();
     sandbox.ok("echo a > $M/active/a; touch $M/queued/q");
-    for script in [
-        "mv $M/active/a $M/queued/",
-        "mv $M/queued/q $M/active/",
-        "mv $M/active/a $M/",
-    ] {
+    for script in ["mv $M/active/a $M/queued/", "mv $M/queued/q $M/active/", "mv $M/active/a $M/"] {
         sandbox.fails(script, "Operation not permitted");
     }
     assert_eq!(sandbox.tree(), ["active/a", "queued/q"]);
@@ -154,10 +132,7 @@ fn inode_numbers_stay_and_are_never_given_again() {
     sandbox.ok("echo a > $M/active/a; echo b > $M/active/b");
     let before = [inode("active/a"), inode("active/b"), inode("active")];
     sandbox.remount();
-    assert_eq!(
-        [inode("active/a"), inode("active/b"), inode("active")],
-        before
-    );
+    assert_eq!([inode("active/a"), inode("active/b"), inode("active")], before);
     sandbox.ok("rm $M/active/b; rm $M/pending_delete/b; rm $M/deleted/b");
     sandbox.remount();
     sandbox.ok("echo c > $M/active/c");

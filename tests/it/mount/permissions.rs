@@ -10,32 +10,15 @@ use crate::support::{ALICE, BOB, Sandbox, text};
 fn the_mounting_user_alone_puts_images_in_unless_others_are_let() {
     let sandbox = Sandbox::new();
     let output = sandbox.bash_as(ALICE, "echo x > $M/active/x");
-    assert!(
-        text(&output).contains("Permission denied"),
-        "{}",
-        text(&output)
-    );
+    assert!(text(&output).contains("Permission denied"), "{}", text(&output));
     let shared = Sandbox::with(&["publish=all"]);
-    assert!(
-        shared
-            .bash_as(ALICE, "umask 077; echo x > $M/active/x")
-            .status
-            .success()
-    );
+    assert!(shared.bash_as(ALICE, "umask 077; echo x > $M/active/x").status.success());
     let stat = fs::metadata(shared.path("active/x")).expect("there");
-    assert_eq!(
-        (stat.uid(), stat.gid(), stat.mode() & 0o7777),
-        (ALICE, ALICE, 0o600)
-    );
+    assert_eq!((stat.uid(), stat.gid(), stat.mode() & 0o7777), (ALICE, ALICE, 0o600));
     assert!(!shared.bash_as(BOB, "cat $M/active/x").status.success());
     let group = Sandbox::with(&["publish=group", &format!("gid={BOB}")]);
     assert!(group.bash_as(BOB, "echo x > $M/active/x").status.success());
-    assert!(
-        !group
-            .bash_as(ALICE, "echo y > $M/active/y")
-            .status
-            .success()
-    );
+    assert!(!group.bash_as(ALICE, "echo y > $M/active/y").status.success());
 }
 
 // semantics: owner-governs
@@ -56,16 +39,10 @@ fn only_root_and_the_owner_remove_and_rename() {
         let output = sandbox.bash_as(BOB, script);
         assert!(!output.status.success(), "{script}");
         let said = text(&output);
-        assert!(
-            said.contains("denied") || said.contains("not permitted"),
-            "{script}: {said}"
-        );
+        assert!(said.contains("denied") || said.contains("not permitted"), "{script}: {said}");
     }
     assert_eq!(sandbox.ok("cat $M/active/x"), "x\n");
     assert!(
-        sandbox
-            .bash_as(ALICE, "mv $M/active/x $M/active/z && rm $M/active/z")
-            .status
-            .success()
+        sandbox.bash_as(ALICE, "mv $M/active/x $M/active/z && rm $M/active/z").status.success()
     );
 }

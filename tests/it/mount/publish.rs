@@ -14,10 +14,7 @@ fn nothing_is_decided_while_a_parent_holds_the_file() {
     let output = sandbox.bash(script);
     let said = text(&output);
     assert!(said.contains("saving:\nx"), "{said}");
-    assert_eq!(
-        fs::read(sandbox.path("active/x")).expect("readable"),
-        b"one\ntwo\nthree\n"
-    );
+    assert_eq!(fs::read(sandbox.path("active/x")).expect("readable"), b"one\ntwo\nthree\n");
     // A daemon that dies between two halves never has them active.
     sandbox.source("a", 100_000);
     sandbox.ok("mkfifo $F/wait");
@@ -25,9 +22,7 @@ fn nothing_is_decided_while_a_parent_holds_the_file() {
         .bash_command("(cat $F/a; touch $F/half; exec 9<$F/wait; cat $F/a) > $M/active/y")
         .spawn()
         .expect("a writer");
-    crate::support::eventually("the first half is written", || {
-        sandbox.file("half").exists()
-    });
+    crate::support::eventually("the first half is written", || sandbox.file("half").exists());
     sandbox.kill_daemon();
     // The writer goes on now, and finds its file gone.
     sandbox.ok("echo > $F/wait");
@@ -35,10 +30,7 @@ fn nothing_is_decided_while_a_parent_holds_the_file() {
     sandbox.recover();
     assert_eq!(sandbox.tree(), ["active/x", "killed/y"]);
     let message = sandbox.attribute("killed/y", "message").expect("a reason");
-    assert!(
-        message.contains("daemon stopped during upload"),
-        "{message}"
-    );
+    assert!(message.contains("daemon stopped during upload"), "{message}");
     sandbox.umount();
     sandbox.audit();
 }
@@ -99,13 +91,8 @@ fn a_full_disk_fails_the_writer_and_kills_the_image_and_leaves_the_rest() {
     sandbox.ok("truncate -s 1 $F/big; head -c 40M /dev/urandom > $F/big");
     sandbox.fails("cp $F/big $M/active/big", "No space left on device");
     sandbox.fails("cat $F/big > $M/active/big2", "No space left on device");
-    assert_eq!(
-        sandbox.tree(),
-        ["active/before", "killed/big", "killed/big2"]
-    );
-    let message = sandbox
-        .attribute("killed/big", "message")
-        .expect("a reason");
+    assert_eq!(sandbox.tree(), ["active/before", "killed/big", "killed/big2"]);
+    let message = sandbox.attribute("killed/big", "message").expect("a reason");
     assert!(message.contains("No space left"), "{message}");
     sandbox.ok("cmp $F/small $M/active/before && cp $F/big $F/b2 && truncate -s 10M $F/b2");
     sandbox.ok("cp $F/b2 $M/active/after && cmp $F/b2 $M/active/after");
@@ -134,9 +121,7 @@ for step in (lambda: os.write(f, b\"more\"), lambda: os.close(f)):
     assert_eq!(sandbox.ok(script), "ECANCELED\nECANCELED\n");
     assert_eq!(sandbox.tree(), ["deleted/x"]);
     // One that is only queued, too.
-    let script = script
-        .replace("os.write(f, b\"data\")", "")
-        .replace("saving", "queued");
+    let script = script.replace("os.write(f, b\"data\")", "").replace("saving", "queued");
     assert_eq!(sandbox.ok(&script), "ECANCELED\nECANCELED\n");
     // And close alone, for a writer that has nothing more to write.
     let script = script.replace("lambda: os.write(f, b\"more\"), ", "");
@@ -156,10 +141,7 @@ fn a_store_that_lets_uploads_be_retried_keeps_the_image_queued() {
     assert_eq!(sandbox.tree(), ["queued/x"]);
     let message = sandbox.attribute("queued/x", "message").expect("a reason");
     assert!(message.contains("SIGKILL"), "{message}");
-    assert_eq!(
-        fs::metadata(sandbox.path("queued/x")).expect("there").len(),
-        0
-    );
+    assert_eq!(fs::metadata(sandbox.path("queued/x")).expect("there").len(), 0);
     let id = sandbox.attribute("queued/x", "id");
     sandbox.ok("echo whole > $M/queued/x && grep whole $M/active/x");
     assert_eq!(sandbox.attribute("active/x", "id"), id);

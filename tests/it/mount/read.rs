@@ -21,11 +21,7 @@ fn each_status_reads_as_it_promises() {
     sandbox.fails(saving, "Permission denied");
     sandbox.ok("chmod 600 $M/active/a");
     let output = sandbox.bash_as(ALICE, "cat $M/active/a");
-    assert!(
-        text(&output).contains("Permission denied"),
-        "{}",
-        text(&output)
-    );
+    assert!(text(&output).contains("Permission denied"), "{}", text(&output));
     sandbox.ok("chmod 644 $M/active/a");
     assert!(sandbox.bash_as(ALICE, "cat $M/active/a").status.success());
 }
@@ -35,11 +31,7 @@ fn each_status_reads_as_it_promises() {
 fn an_active_image_can_not_be_opened_for_writing() {
     let sandbox = Sandbox::new();
     sandbox.ok("echo data > $M/active/a");
-    for script in [
-        "echo x >> $M/active/a",
-        "echo x > $M/active/a",
-        "truncate -s 1 $M/active/a",
-    ] {
+    for script in ["echo x >> $M/active/a", "echo x > $M/active/a", "truncate -s 1 $M/active/a"] {
         sandbox.fails(script, "Permission denied");
     }
     let by_path = "python3 -c 'import os; os.truncate(os.environ[\"M\"] + \"/active/a\", 0)'";
@@ -56,20 +48,13 @@ fn a_reader_reads_on_whatever_becomes_of_the_image() {
     sandbox.ok("cp $F/x $M/active/x");
     let expected = fs::read(source).expect("the source");
     let mut reader = File::open(sandbox.path("active/x")).expect("readable");
-    for script in [
-        "rm $M/active/x",
-        "rm $M/pending_delete/x",
-        "rm $M/deleted/x",
-    ] {
+    for script in ["rm $M/active/x", "rm $M/pending_delete/x", "rm $M/deleted/x"] {
         sandbox.ok(script);
         let mut found = Vec::new();
         reader.seek(SeekFrom::Start(0)).expect("sought");
         reader.read_to_end(&mut found).expect("still readable");
         assert!(found == expected, "after {script}");
-        assert_eq!(
-            reader.metadata().expect("fstat").len(),
-            expected.len() as u64
-        );
+        assert_eq!(reader.metadata().expect("fstat").len(), expected.len() as u64);
     }
     sandbox.wait_for_reclaim(0);
     drop(reader);

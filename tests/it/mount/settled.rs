@@ -85,22 +85,14 @@ fn a_file_that_an_unknown_holds_is_shown_as_saving_after_a_second() {
     .expect("sent");
     drop(file);
     let began = Instant::now();
-    assert_eq!(
-        sandbox.names("saving"),
-        ["x"],
-        "nobody known holds it, and yet it is held"
-    );
+    assert_eq!(sandbox.names("saving"), ["x"], "nobody known holds it, and yet it is held");
     let waited = began.elapsed();
     assert!(waited > Duration::from_millis(500), "{waited:?}");
     assert!(waited < Duration::from_secs(3), "{waited:?}");
     // Nobody waits for it a second time.
     let began = Instant::now();
     assert_eq!(sandbox.names("active"), Vec::<String>::new());
-    assert!(
-        began.elapsed() < Duration::from_millis(500),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
     drop((near, far));
     crate::support::eventually("it is active", || sandbox.tree() == ["active/x"]);
 }

@@ -35,46 +35,22 @@ macro_rules! python {
 const WRITERS: &[(&str, &str, Outcome)] = &[
     ("cp", "cp $F/source $D/f", Active),
     ("cp -a", "cp -a $F/source $D/f", Active),
-    (
-        "mv",
-        "cp $F/source $F/moving && mv $F/moving $D/f && ! test -e $F/moving",
-        Active,
-    ),
+    ("mv", "cp $F/source $F/moving && mv $F/moving $D/f && ! test -e $F/moving", Active),
     ("dd", "dd if=$F/source of=$D/f bs=64k status=none", Active),
-    (
-        "dd fsync",
-        "dd if=$F/source of=$D/f bs=1M conv=fsync status=none",
-        Active,
-    ),
+    ("dd fsync", "dd if=$F/source of=$D/f bs=1M conv=fsync status=none", Active),
     ("tee", "tee $D/f < $F/source > /dev/null", Active),
-    (
-        "tar",
-        "cp $F/source $F/f && tar -C $F -cf $F/t.tar f && tar -C $D -xf $F/t.tar f",
-        Active,
-    ),
+    ("tar", "cp $F/source $F/f && tar -C $F -cf $F/t.tar f && tar -C $D -xf $F/t.tar f", Active),
     ("curl", "curl -s -o $D/f file://$F/source", Active),
     ("redirection", "cat $F/source > $D/f", Active),
-    (
-        "subshell",
-        "(head -c 1000000 $F/source; tail -c +1000001 $F/source) > $D/f",
-        Active,
-    ),
-    (
-        "braces",
-        "{ head -c 100 $F/source; tail -c +101 $F/source; } > $D/f",
-        Active,
-    ),
+    ("subshell", "(head -c 1000000 $F/source; tail -c +1000001 $F/source) > $D/f", Active),
+    ("braces", "{ head -c 100 $F/source; tail -c +101 $F/source; } > $D/f", Active),
     ("echo", "echo hello > $D/f", ActiveWith("hello\n")),
     (
         "exec 3>",
         "exec 3>$D/f; echo one >&3; /bin/echo two >&3; (echo three) >&3; exec 3>&-",
         ActiveWith("one\ntwo\nthree\n"),
     ),
-    (
-        "printf append",
-        "{ printf a; printf b; printf c; } >> $D/f",
-        ActiveWith("abc"),
-    ),
+    ("printf append", "{ printf a; printf b; printf c; } >> $D/f", ActiveWith("abc")),
     ("python", python!("f.close()"), Active),
     (
         "python dup",
@@ -107,21 +83,9 @@ const WRITERS: &[(&str, &str, Outcome)] = &[
         ActiveWith("sender receiver"),
     ),
     ("_exit(0) without close", python!("os._exit(0)"), Active),
-    (
-        "_exit(3) without close",
-        python!("os._exit(3)"),
-        Killed("status 3"),
-    ),
-    (
-        "SIGKILL",
-        python!("os.kill(os.getpid(), signal.SIGKILL)"),
-        Killed("SIGKILL"),
-    ),
-    (
-        "SIGTERM",
-        python!("os.kill(os.getpid(), signal.SIGTERM)"),
-        Killed("SIGTERM"),
-    ),
+    ("_exit(3) without close", python!("os._exit(3)"), Killed("status 3")),
+    ("SIGKILL", python!("os.kill(os.getpid(), signal.SIGKILL)"), Killed("SIGKILL")),
+    ("SIGTERM", python!("os.kill(os.getpid(), signal.SIGTERM)"), Killed("SIGTERM")),
     (
         "SIGINT",
         python!(
@@ -130,11 +94,7 @@ const WRITERS: &[(&str, &str, Outcome)] = &[
         ),
         Killed("SIGINT"),
     ),
-    (
-        "SIGSEGV",
-        python!("os.kill(os.getpid(), signal.SIGSEGV)"),
-        Killed("SIGSEGV"),
-    ),
+    ("SIGSEGV", python!("os.kill(os.getpid(), signal.SIGSEGV)"), Killed("SIGSEGV")),
     (
         "thread",
         python!(
@@ -154,26 +114,14 @@ const WRITERS: &[(&str, &str, Outcome)] = &[
         "(head -c 1000 $F/source; sh -c 'echo more; kill -9 $$'; true) > $D/f",
         Killed("SIGKILL"),
     ),
-    (
-        "holder that fails without writing",
-        "(cat $F/source; sh -c 'exit 7'; true) > $D/f",
-        Active,
-    ),
+    ("holder that fails without writing", "(cat $F/source; sh -c 'exit 7'; true) > $D/f", Active),
 ];
 
 /// Those that find the file again by its name, and so need `active/`.
 const WRITERS_BY_NAME: &[(&str, &str, Outcome)] = &[
-    (
-        "install -m",
-        "install -m 640 $F/source $D/f && test $(stat -c %a $D/f) = 640",
-        Active,
-    ),
+    ("install -m", "install -m 640 $F/source $D/f && test $(stat -c %a $D/f) = 640", Active),
     ("rsync -a", "rsync -a $F/source $D/f", Active),
-    (
-        "rsync --inplace",
-        "rsync -a --inplace $F/source $D/f",
-        Active,
-    ),
+    ("rsync --inplace", "rsync -a --inplace $F/source $D/f", Active),
 ];
 
 const SOURCE_BYTES: usize = 3_000_001;
@@ -205,10 +153,7 @@ fn check(sandbox: &Sandbox, folder: &str, writer: &(&str, &str, Outcome)) {
             assert_eq!(tree, ["killed/f"], "{name} into {folder}: {said}");
             let message = sandbox.attribute("killed/f", "message").expect("a reason");
             assert!(message.contains(reason), "{name} into {folder}: {message}");
-            assert!(
-                fs::read(sandbox.path("killed/f")).is_err(),
-                "{name}: not readable"
-            );
+            assert!(fs::read(sandbox.path("killed/f")).is_err(), "{name}: not readable");
             sandbox.ok("rm $M/killed/f");
         }
     }

@@ -1,0 +1,136 @@
+//! How a request is answered: its failure logged once and made an error number, its panic caught, its
+//! result sent.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use fuser::{
+    Errno, FileAttr, Generation, INodeNo, ReplyAttr, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyStatfs, ReplyXattr,
+};
+
+use super::mount::Mount;
+use crate::error::{Error, Result};
+use crate::image::NAME_BYTES_MAX;
+use crate::store::Space;
+
+/// A status can change at any moment: the kernel asks again each time.
+pub(super) const TIME_TO_LIVE: Duration = Duration::ZERO;
+
+/// Numbers of images are never given twice.
+pub(super) const GENERATION: Generation = Generation(1);
+
+/// Runs the work of a request. A failure is logged once, here, and becomes an error number; a panic
+/// becomes EIO, and the mount lives on.
+pub(super) fn answer<T>(
+    op: &'static str,
+    work: impl FnOnce() -> Result<T>,
+) -> std::result::Result<T, Errno> {
+    let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(Error::Fault(op)));
+    outcome.map_err(|error| {
+        let errno = error.errno();
+        if error.needs_operator() {
+            log::error!("op={op} errno={errno}: {error}");
+        } else {
+            log::debug!("op={op} errno={errno}: {error}");
+        }
+        Errno::from_i32(errno)
+    })
+}
+
+/// The answer to what the mount never does.
+pub(super) fn refuse(op: &'static str, why: &'static str) -> Errno {
+    answer(op, || Err::<(), _>(Error::Forbidden(why))).err().unwrap_or(Errno::EPERM)
+}
+
+/// Answers with success alone.
+pub(super) fn empty(op: &'static str, reply: ReplyEmpty, work: impl FnOnce() -> Result<()>) {
+    match answer(op, work) {
+        Ok(()) => reply.ok(),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+/// Answers with a node that was found or made.
+pub(super) fn entry(op: &'static str, reply: ReplyEntry, work: impl FnOnce() -> Result<FileAttr>) {
+    match answer(op, work) {
+        Ok(attr) => reply.entry(&TIME_TO_LIVE, &attr, GENERATION),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+/// Answers with attributes.
+pub(super) fn attr(op: &'static str, reply: ReplyAttr, work: impl FnOnce() -> Result<FileAttr>) {
+    match answer(op, work) {
+        Ok(attr) => reply.attr(&TIME_TO_LIVE, &attr),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+/// Answers with the value of an extended attribute, or its size where the buffer has none.
+pub(super) fn value(
+    op: &'static str,
+    reply: ReplyXattr,
+    size: u32,
+    work: impl FnOnce() -> Result<String>,
+) {
+    let fitting = || {
+        let value = work()?.into_bytes();
+        if size > 0 && value.len() > size as usize { Err(Error::Range) } else { Ok(value) }
+    };
+    match answer(op, fitting) {
+        Ok(value) if size == 0 => reply.size(u32::try_from(value.len()).unwrap_or(u32::MAX)),
+        Ok(value) => reply.data(&value),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+/// Answers with the lines of a folder.
+pub(super) fn lines(mount: &Mount, folder: u64, from: u64, mut reply: ReplyDirectory) {
+    let listed = answer("readdir", || {
+        mount.list(folder, from, &mut |line| {
+            let kind = Mount::kind_of(line.node);
+            !reply.add(INodeNo(line.node.inode()), line.next, kind, &line.name)
+        })
+    });
+    match listed {
+        Ok(()) => reply.ok(),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+/// Answers with the lines of a folder and the attributes of each.
+pub(super) fn full_lines(mount: &Mount, folder: u64, from: u64, mut reply: ReplyDirectoryPlus) {
+    let listed = answer("readdirplus", || {
+        mount.list(folder, from, &mut |line| {
+            let attr = mount.attributes_of(line.node, line.image);
+            let inode = INodeNo(line.node.inode());
+            !reply.add(inode, line.next, &line.name, &TIME_TO_LIVE, &attr, GENERATION)
+        })
+    });
+    match listed {
+        Ok(()) => reply.ok(),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+/// Answers with how much room there is, and how many images.
+pub(super) fn space(reply: ReplyStatfs, work: impl FnOnce() -> Result<(Space, u64)>) {
+    /// The unit in which `df` counts.
+    const UNIT: u32 = 4096;
+    let blocks = |bytes: u64| bytes / u64::from(UNIT);
+    let name_max = u32::try_from(NAME_BYTES_MAX).unwrap_or(u32::MAX);
+    match answer("statfs", work) {
+        Ok((space, images)) => reply.statfs(
+            blocks(space.total_bytes),
+            blocks(space.free_bytes),
+            blocks(space.available_bytes),
+            images,
+            u64::from(u32::MAX),
+            UNIT,
+            name_max,
+            UNIT,
+        ),
+        Err(errno) => reply.error(errno),
+    }
+}
