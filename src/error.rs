@@ -148,6 +148,14 @@ impl Error {
         if OWN.contains(&errno) { errno } else { libc::EIO }
     }
 
+    /// Whether an upload to which this happened can't be whole any more. What the filesystem below does
+    /// not offer changed nothing, and tools go on without it.
+    #[must_use]
+    pub fn spoils_upload(&self) -> bool {
+        let errno = self.errno();
+        errno != libc::EOPNOTSUPP && errno != libc::EINVAL
+    }
+
     /// Whether an operator must look: the rest is a caller's mistake or was coped with.
     #[must_use]
     pub fn needs_operator(&self) -> bool {

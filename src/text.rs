@@ -45,7 +45,7 @@ mod tests {
             (1536, "1.5 KiB"),
             (1 << 20, "1.0 MiB"),
             (64_421_888, "61.4 MiB"),
-            (u64::MAX, "16.0 EiB"),
+            (u64::MAX, "15.9 EiB"),
         ];
         for (count, text) in sizes {
             assert_eq!(bytes(count), text);

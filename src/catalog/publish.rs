@@ -120,6 +120,9 @@ impl Shared {
             Ok(())
         });
         done.inspect_err(|error| {
+            if !error.spoils_upload() {
+                return;
+            }
             log::warn!("image={} op=write errno={}: {error}", session.id(), error.errno());
             state.failure = Some(error.clone());
         })

@@ -4,7 +4,7 @@ use super::{Actor, CONFLICTS_MAX, Catalog, Shared, now};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
 use crate::image::{Image, ImageId, ImageName, Timestamp};
-use crate::lifecycle::{Decision, Event, decide};
+use crate::lifecycle::{Decision, Event, Status, decide};
 use crate::registry::{Change, Durability};
 
 /// What of an image's attributes is to change; none of a field leaves it.
@@ -22,13 +22,17 @@ pub struct Attributes {
 
 impl Catalog {
     /// Removes an image as the lifecycle says: into the trash, out of it, or the record itself.
-    /// Whoever writes it is cut off; whoever reads it reads on.
+    /// Whoever writes it is cut off; whoever reads it reads on. It is removed from where it was seen:
+    /// one that has gone on to another status meanwhile is not there any more.
     ///
     /// # Errors
     /// The caller does not govern it, it is protected, or the registry can't write.
-    pub fn remove(&self, id: ImageId, actor: Actor) -> Result<()> {
+    pub fn remove(&self, id: ImageId, seen: Status, actor: Actor) -> Result<()> {
         let delayed_delete = self.shared.policy.delayed_delete;
         let choose = |image: &Image| {
+            if image.status != seen {
+                return Err(Error::NotFound);
+            }
             actor.must_govern(image)?;
             let event = image.status.removal(delayed_delete);
             if event == Event::Forget && !actor.is_root() {
@@ -86,9 +90,11 @@ impl Catalog {
     }
 }
 
-/// How a rename treats a name that is taken, and who asks.
+/// From where an image is renamed, how a name that is taken is treated, and who asks.
 #[derive(Clone, Copy, Debug)]
 pub struct Rename {
+    /// The status in which the image was seen.
+    pub seen: Status,
     /// On whose behalf.
     pub actor: Actor,
     /// Refuse a name that is taken.
@@ -111,6 +117,9 @@ impl Shared {
 
     fn renamed(&self, id: ImageId, name: &ImageName, rename: Rename) -> Result<Change> {
         let mut image = self.load(id)?;
+        if image.status != rename.seen {
+            return Err(Error::NotFound);
+        }
         rename.actor.must_govern(&image)?;
         let mut change = Change::update(image.clone());
         change.updates.clear();

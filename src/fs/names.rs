@@ -186,7 +186,7 @@ impl Mount {
     pub(crate) fn unlink(&self, asker: Asker, parent: u64, name: &[u8]) -> Result<()> {
         match self.look_up(parent, name)? {
             Found { node: Node::Image(_), image: Some(image) } => {
-                self.catalog.remove(image.id, asker.actor())
+                self.catalog.remove(image.id, image.status, asker.actor())
             }
             Found { .. } => Err(Error::Forbidden("only images can be removed")),
         }
@@ -204,7 +204,8 @@ impl Mount {
         let image = self.image_named(renaming.status, from.1)?;
         // `n~ID8` as a target means `n`.
         let (name, _) = ImageName::parse_listed(to.1)?;
-        let rename = Rename { actor: asker.actor(), no_replace: renaming.no_replace };
+        let rename =
+            Rename { seen: renaming.status, actor: asker.actor(), no_replace: renaming.no_replace };
         self.catalog.rename(image.id, &name, rename)
     }
 
