@@ -234,11 +234,17 @@ impl Catalog {
     /// It has none, or it is gone from the disk.
     pub fn open_sealed(&self, image: &Image) -> Result<Arc<StoreFile>> {
         match &image.content {
-            Content::Sealed(seal) => self
-                .shared
-                .store
-                .open(&seal.digest)
-                .map_err(|error| Error::Damaged(format!("data of image {}: {error}", image.id))),
+            Content::Sealed(seal) => self.shared.store.open(&seal.digest).or_else(|error| {
+                match self.by_id(image.id)?.map(|now| now.content) {
+                    Some(Content::Sealed(_)) => {
+                        Err(Error::Damaged(format!("data of image {}: {error}", image.id)))
+                    }
+                    // It was removed since it was looked up.
+                    Some(Content::Absent | Content::Staged | Content::Gone(_)) | None => {
+                        Err(Error::NotFound)
+                    }
+                }
+            }),
             Content::Absent | Content::Staged | Content::Gone(_) => Err(Error::NotFound),
         }
     }
@@ -330,6 +336,7 @@ impl Shared {
         let Some(holder) = holder.filter(|holder| holder.id != image.id) else {
             return Ok(());
         };
+        may_replace(image, &holder)?;
         let event = holder.status.removal(self.policy.delayed_delete);
         match decide(holder.subject(), event) {
             Decision::Step(step) => {
@@ -350,6 +357,18 @@ impl Shared {
             Decision::Already => Ok(()),
             Decision::Denied(reason) => Err(reason.into()),
         }
+    }
+}
+
+/// Whether the owner of `image` may put it in the place of `holder`: whoever may write an image by its
+/// mode may replace it (specification, section 2).
+fn may_replace(image: &Image, holder: &Image) -> Result<()> {
+    let (own, theirs) = (&image.ownership, &holder.ownership);
+    let may_write = (own.gid == theirs.gid && theirs.mode & 0o020 != 0) || theirs.mode & 0o002 != 0;
+    if (Actor { uid: own.uid }).must_govern(holder).is_ok() || may_write {
+        Ok(())
+    } else {
+        Err(Error::NoPermission("the name belongs to an image of another user"))
     }
 }
 

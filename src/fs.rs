@@ -125,8 +125,8 @@ impl Filesystem for Requests {
         let work = move |mount: &Mount| {
             answer::attr("setattr", reply, || mount.set_attributes(asker, inode.0, setting));
         };
-        // By its path, a truncation is an upload of its own, with a vote.
-        if size.is_some() && handle.is_none() { self.slowly(work) } else { work(&self.mount) }
+        // A truncation may wait for a vote; by its path, it has one of its own.
+        if size.is_some() { self.slowly(work) } else { work(&self.mount) }
     }
 
     fn readlink(&self, _request: &Request, inode: INodeNo, reply: ReplyData) {
@@ -149,8 +149,12 @@ impl Filesystem for Requests {
         reply: ReplyEntry,
     ) {
         let asker = Asker::of(request);
-        answer::entry("mknod", reply, || {
-            self.mount.make_node(asker, parent.0, name.as_bytes(), mode)
+        let name = name.to_owned();
+        // It is made durable: there is no close that would.
+        self.slowly(move |mount| {
+            answer::entry("mknod", reply, || {
+                mount.make_node(asker, parent.0, name.as_bytes(), mode)
+            });
         });
     }
 
@@ -249,9 +253,16 @@ impl Filesystem for Requests {
         reply: ReplyWrite,
     ) {
         let asker = Asker::of(request);
-        match answer("write", || self.mount.write(asker, handle.0, offset, data)) {
-            Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
-            Err(errno) => reply.error(errno),
+        if self.mount.is_busy(handle.0) {
+            // It would wait for a vote, which may take long.
+            let data = data.to_vec();
+            self.slowly(move |mount| {
+                let written = answer("write", || mount.write(asker, handle.0, offset, &data));
+                answer::written(reply, written.map(|()| data.len()));
+            });
+        } else {
+            let written = answer("write", || self.mount.write(asker, handle.0, offset, data));
+            answer::written(reply, written.map(|()| data.len()));
         }
     }
 
@@ -362,7 +373,9 @@ impl Filesystem for Requests {
     ) {
         let asker = Asker::of(request);
         let extent = Extent { offset, length };
-        answer::empty("fallocate", reply, || self.mount.allocate(asker, handle.0, mode, extent));
+        self.slowly(move |mount| {
+            answer::empty("fallocate", reply, || mount.allocate(asker, handle.0, mode, extent));
+        });
     }
 
     fn lseek(

@@ -33,7 +33,7 @@ pub trait Store: Send + Sync {
     /// There is one already, or the disk refuses.
     fn stage(&self, id: ImageId) -> Result<StoreFile>;
 
-    /// The staged data of `id`, if there is any.
+    /// The staged data of `id`, if there is any, to read.
     ///
     /// # Errors
     /// It can't be opened.
@@ -76,6 +76,12 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// The disk refuses.
     fn drop_sealed(&self, digest: &Digest) -> Result<()>;
+
+    /// Returns when it is on the disk that these contents, and whatever manifests, were dropped.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    fn sync_removals(&self, digests: &[Digest]) -> Result<()>;
 
     /// Calls `visit` with the digest of all that is sealed.
     ///

@@ -74,7 +74,7 @@ impl Keeper {
 fn keep(shared: &Shared, signal: &Signal) {
     report("sweep", shared.sweep_orphans(|| signal.wanted.lock().stop));
     loop {
-        let is_done = report("reclaim", shared.drain_reclaims()) && shared.publish_kept();
+        let is_done = report("reclaim", shared.drain_reclaims()) & shared.settle_kept();
         let mut wanted = signal.wanted.lock();
         while !wanted.work && !wanted.stop {
             if is_done {
@@ -87,7 +87,7 @@ fn keep(shared: &Shared, signal: &Signal) {
         if wanted.stop {
             drop(wanted);
             report("reclaim", shared.drain_reclaims());
-            shared.publish_kept();
+            shared.settle_kept();
             return;
         }
     }
@@ -117,6 +117,9 @@ impl Shared {
             self.drop_unless_referenced(&reclaim.digest)?;
             hit(Failpoint::ReclaimData);
         }
+        // Struck out only when it is gone for good.
+        let digests: Vec<Digest> = batch.iter().map(|reclaim| reclaim.digest).collect();
+        self.store.sync_removals(&digests)?;
         self.registry.settle(&batch)?;
         Ok(true)
     }
@@ -140,18 +143,24 @@ impl Shared {
         self.store.drop_sealed(digest)
     }
 
-    /// Publishes what could not be published at its last close. Answers whether nothing is left.
-    fn publish_kept(&self) -> bool {
-        self.uploads.unpublished().into_iter().all(|id| match self.publish(id) {
-            Ok(()) => {
-                self.uploads.forget_unpublished(id);
-                true
+    /// Settles the uploads that could not be settled at their last close. Answers whether nothing is
+    /// left.
+    fn settle_kept(&self) -> bool {
+        let mut is_done = true;
+        for (id, failure) in self.uploads.unsettled() {
+            let settled = match failure {
+                Some(failure) => self.kill(id, &failure),
+                None => self.publish_or_kill(id),
+            };
+            match settled {
+                Ok(()) => self.uploads.strike_unsettled(id),
+                Err(error) => {
+                    is_done = false;
+                    log::warn!("image={id} op=settle errno={}: {error}; again", error.errno());
+                }
             }
-            Err(error) => {
-                log::warn!("image={id} op=publish errno={}: {error}; trying again", error.errno());
-                false
-            }
-        })
+        }
+        is_done
     }
 
     /// Drops sealed data that no record holds and no manifest names. What a manifest names is kept and

@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use super::reserve::Claim;
 use super::upload::State;
-use super::{Catalog, Shared, UploadSession, manifest::Manifest};
+use super::{CONFLICTS_MAX, Catalog, Shared, UploadSession, manifest::Manifest};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
 use crate::image::{Content, Image, ImageId, Seal};
 use crate::ingest::Upload;
-use crate::lifecycle::Event;
-use crate::registry::{Durability, Key};
-use crate::store::{Extent, StoreFile};
+use crate::lifecycle::{Decision, Event, decide};
+use crate::registry::{Change, Durability, Key, Reclaim};
+use crate::store::Extent;
 
 /// A change of an upload's extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,12 +63,6 @@ impl Catalog {
         })
     }
 
-    /// The staged data of an upload, if there is any, to read or flush.
-    #[must_use]
-    pub fn staged(&self, session: &UploadSession) -> Option<Arc<StoreFile>> {
-        session.state.lock().upload.as_ref().map(|upload| Arc::clone(upload.file()))
-    }
-
     /// Checks the upload and makes it durable: after that, only a loss of the disk keeps it from
     /// becoming active. An image without data is made durable as it is.
     ///
@@ -88,7 +82,7 @@ impl Catalog {
     pub fn fail(&self, session: &UploadSession, failure: Error) {
         let mut state = session.state.lock();
         if state.seal.take().is_some()
-            && let Err(error) = self.shared.unseal(session.id())
+            && let Err(error) = self.shared.unseal(session.id(), None)
         {
             log::warn!("image={} op=withdraw: {error}", session.id());
         }
@@ -130,7 +124,7 @@ impl Shared {
 
     fn ready<'a>(&self, session: &UploadSession, state: &'a mut State) -> Result<&'a mut Upload> {
         if state.seal.is_some() {
-            self.unseal(session.id())?;
+            self.unseal(session.id(), None)?;
             state.seal = None;
         }
         if !state.is_begun {
@@ -139,9 +133,10 @@ impl Shared {
             hit(Failpoint::BeginRecorded);
         }
         if state.upload.is_none() {
-            let staged = self.store.stage(session.id())?;
+            let staged = Arc::new(self.store.stage(session.id())?);
             hit(Failpoint::BeginStaged);
-            state.upload = Some(Upload::new(Arc::new(staged)));
+            session.set_staged(Some(Arc::clone(&staged)));
+            state.upload = Some(Upload::new(staged));
         }
         state.upload.as_mut().ok_or(Error::BadHandle)
     }
@@ -156,13 +151,40 @@ impl Shared {
         }
     }
 
-    /// Takes a sealed record back: the data is about to change.
-    fn unseal(&self, id: ImageId) -> Result<()> {
-        self.amend(id, Durability::Transient, |mut image| {
+    /// Takes a sealed record back: the data is about to change, or the upload failed. The content it
+    /// held may be nobody's now.
+    fn unseal(&self, id: ImageId, message: Option<String>) -> Result<()> {
+        for _ in 0..CONFLICTS_MAX {
+            let mut image = self.load(id)?;
+            let Content::Sealed(seal) = image.content else { return Ok(()) };
+            if image.status.publication().is_none() {
+                return Ok(());
+            }
             let has_begun = image.status.failure(false).is_some();
             image.content = if has_begun { Content::Staged } else { Content::Absent };
-            Ok(Some(image))
-        })
+            image.message.clone_from(&message);
+            let mut change = Change::update(image);
+            change.reclaims.push(Reclaim { id, digest: seal.digest });
+            match self.registry.commit(change) {
+                Err(Error::Conflict) => {}
+                done => return done,
+            }
+        }
+        Err(Error::Conflict)
+    }
+
+    /// Whether the image may take its name when it is published: whoever has the name may be another
+    /// user's, or protected.
+    fn check_name(&self, id: ImageId) -> Result<()> {
+        let image = self.load(id)?;
+        let Some(event) = image.status.publication() else { return Err(Error::Cancelled) };
+        match decide(image.subject(), event) {
+            Decision::Step(step) => {
+                self.evict_holder(&image, step.to, &mut Change::update(image.clone()))
+            }
+            Decision::Already => Ok(()),
+            Decision::Denied(reason) => Err(reason.into()),
+        }
     }
 
     fn vote(&self, session: &UploadSession, state: &mut State) -> Result<()> {
@@ -188,9 +210,11 @@ impl Shared {
     fn seal(&self, session: &UploadSession, state: &mut State) -> Result<Seal> {
         if state.upload.is_none() {
             // Explicitly empty: what is sealed and published is a file of no bytes.
-            let staged = self.store.stage(session.id())?;
-            state.upload = Some(Upload::new(Arc::new(staged)));
+            let staged = Arc::new(self.store.stage(session.id())?);
+            session.set_staged(Some(Arc::clone(&staged)));
+            state.upload = Some(Upload::new(staged));
         }
+        self.check_name(session.id())?;
         let upload = state.upload.as_mut().ok_or(Error::BadHandle)?;
         let seal = upload.examine()?;
         self.store.sync(upload.file())?;
@@ -223,48 +247,46 @@ impl Shared {
         *state = State::default();
         drop(state);
         self.uploads.end(id);
-        if let Err(error) = outcome {
-            log::error!("image={id} op=release errno={}: {error}", error.errno());
+        if let Err((failure, error)) = outcome {
+            log::error!("image={id} op=release errno={}: {error}; trying again", error.errno());
+            self.uploads.keep_unsettled(id, failure);
         }
     }
 
+    /// Commits the outcome. What can't be committed comes back, with the failure to kill it for, if
+    /// that is its outcome.
     fn settle(
         &self,
         session: &UploadSession,
         state: &mut State,
         failure: Option<Error>,
-    ) -> Result<()> {
+    ) -> std::result::Result<(), (Option<Error>, Error)> {
+        let id = session.id();
+        let discarded = || self.store.discard(id).map_err(|error| (None, error));
         if session.check_not_cancelled().is_err() {
-            return self.store.discard(session.id());
+            return discarded();
         }
         let failure = state.failure.clone().or_else(|| failure.filter(|_| state.seal.is_none()));
         let voted = match failure {
             Some(failure) => Err(failure),
-            None if !state.is_begun && !state.is_emptied => {
-                return self.store.discard(session.id());
-            }
+            None if !state.is_begun && !state.is_emptied => return discarded(),
             None => self.vote(session, state),
         };
+        // The staged file is closed before its end is recorded: the disk may be full.
+        state.upload = None;
+        session.set_staged(None);
         match voted {
-            Err(failure) => {
-                state.upload = None;
-                self.kill(session.id(), &failure)
-            }
-            Ok(()) => self.publish_or_keep(session.id()),
+            Err(failure) => self.kill(id, &failure).map_err(|error| (Some(failure), error)),
+            // Its writer was told that it is safe: what can't be published now is kept.
+            Ok(()) => self.publish_or_kill(id).map_err(|error| (None, error)),
         }
     }
 
-    /// Publishes, or keeps the sealed image for the keeper to try again: its writer was told that
-    /// it is safe.
-    fn publish_or_keep(&self, id: ImageId) -> Result<()> {
+    /// Publishes, or kills what may not have its name.
+    pub(super) fn publish_or_kill(&self, id: ImageId) -> Result<()> {
         match self.publish(id) {
-            Ok(()) => Ok(()),
-            Err(error @ Error::Denied(_)) => self.kill(id, &error),
-            Err(error) => {
-                log::error!("image={id} op=publish errno={}: {error}; trying again", error.errno());
-                self.uploads.keep_unpublished(id);
-                Ok(())
-            }
+            Err(error @ (Error::Denied(_) | Error::NoPermission(_))) => self.kill(id, &error),
+            other => other,
         }
     }
 
@@ -320,7 +342,9 @@ impl Shared {
         let killed = self.transition(id, choose, |next| next.message = Some(failure.to_string()));
         hit(Failpoint::FailRecorded);
         match killed {
-            Err(Error::Cancelled | Error::NotFound) => Ok(()),
+            // It is where nothing is killed: queued, as an explicitly empty one, or removed.
+            Err(Error::Cancelled) => self.unseal(id, Some(failure.to_string())),
+            Err(Error::NotFound) => Ok(()),
             other => other.map(|_| ()),
         }
     }

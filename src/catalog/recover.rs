@@ -41,12 +41,10 @@ impl Shared {
         let stopped = "daemon stopped during upload";
         match image.content {
             Content::Sealed(seal) => match self.is_whole(image, &seal) {
-                Ok(true) => match self.publish(image.id) {
-                    Err(error @ Error::Denied(_)) => self.kill(image.id, &error),
-                    other => other,
-                },
+                Ok(true) => self.publish_or_kill(image.id),
                 Ok(false) => self.kill(image.id, &Error::WriterFailed(stopped.into())),
-                Err(error) => Err(error),
+                // One image that can't be read does not keep the others.
+                Err(error) => self.kill(image.id, &error),
             },
             Content::Staged => self.kill(image.id, &Error::WriterFailed(stopped.into())),
             // A queued image without data stays what it is; a saving one had its first byte on the way.

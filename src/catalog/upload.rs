@@ -1,6 +1,6 @@
 //! The uploads under way: for each image at most one session, shared by all who have it open.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
@@ -10,6 +10,7 @@ use super::{Catalog, now};
 use crate::error::{Error, Result};
 use crate::image::{Image, ImageId, ImageNumber, Seal, Timestamp};
 use crate::ingest::Upload;
+use crate::store::StoreFile;
 
 /// An upload under way. What a look-up needs is read without waiting for a write.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct UploadSession {
     size_bytes: AtomicU64,
     modified_at: AtomicI64,
     is_cancelled: AtomicBool,
+    /// The staged file, to read and to ask without waiting for a write.
+    staged: Mutex<Option<Arc<StoreFile>>>,
     /// Held while the upload's own bytes are written, hashed or flushed, and by nothing else: the
     /// kernel lets one write at a time into a file anyway.
     pub(super) state: Mutex<State>,
@@ -62,6 +65,7 @@ impl UploadSession {
             size_bytes: AtomicU64::new(0),
             modified_at: AtomicI64::new(image.modified_at.as_nanoseconds()),
             is_cancelled: AtomicBool::new(false),
+            staged: Mutex::new(None),
             state: Mutex::new(State::default()),
         }
     }
@@ -92,11 +96,24 @@ impl UploadSession {
     /// Space taken on the disk so far in bytes.
     #[must_use]
     pub fn allocated_bytes(&self) -> u64 {
-        let file = match self.state.try_lock() {
-            Some(state) => state.upload.as_ref().map(|upload| Arc::clone(upload.file())),
-            None => return self.size_bytes.load(Ordering::Acquire),
-        };
-        file.and_then(|file| file.allocated_bytes().ok()).unwrap_or(0)
+        self.staged().and_then(|file| file.allocated_bytes().ok()).unwrap_or(0)
+    }
+
+    /// The staged file, if there is one, to read or flush.
+    #[must_use]
+    pub fn staged(&self) -> Option<Arc<StoreFile>> {
+        self.staged.lock().as_ref().map(Arc::clone)
+    }
+
+    /// Whether a write would have to wait: for a vote, or for another write.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.state.is_locked()
+    }
+
+    /// Notes the staged file, or that it is closed.
+    pub(super) fn set_staged(&self, file: Option<Arc<StoreFile>>) {
+        *self.staged.lock() = file;
     }
 
     /// When the data was last written, or what a tool set since.
@@ -136,8 +153,8 @@ struct Open {
 #[derive(Default)]
 pub(super) struct Uploads {
     open: Mutex<HashMap<ImageId, Open>>,
-    /// Sealed images whose publication did not succeed yet.
-    unpublished: Mutex<BTreeSet<ImageId>>,
+    /// Images whose upload ended, and which could not be published, or killed for that failure, yet.
+    unsettled: Mutex<BTreeMap<ImageId, Option<Error>>>,
 }
 
 impl Uploads {
@@ -177,19 +194,19 @@ impl Uploads {
         }
     }
 
-    /// Notes a sealed image that could not be published.
-    pub(super) fn keep_unpublished(&self, id: ImageId) {
-        self.unpublished.lock().insert(id);
+    /// Notes an image that could not be published, or killed for a failure.
+    pub(super) fn keep_unsettled(&self, id: ImageId, failure: Option<Error>) {
+        self.unsettled.lock().insert(id, failure);
     }
 
-    /// The sealed images that could not be published.
-    pub(super) fn unpublished(&self) -> Vec<ImageId> {
-        self.unpublished.lock().iter().copied().collect()
+    /// The images that could not be settled.
+    pub(super) fn unsettled(&self) -> Vec<(ImageId, Option<Error>)> {
+        self.unsettled.lock().iter().map(|(id, failure)| (*id, failure.clone())).collect()
     }
 
-    /// Strikes out a sealed image that was published.
-    pub(super) fn forget_unpublished(&self, id: ImageId) {
-        self.unpublished.lock().remove(&id);
+    /// Strikes out an image that is settled.
+    pub(super) fn strike_unsettled(&self, id: ImageId) {
+        self.unsettled.lock().remove(&id);
     }
 
     /// Ends the session of an image.
@@ -210,11 +227,15 @@ impl Catalog {
 
     /// Closes an upload. The last one commits: what was sealed becomes active, what is not is
     /// checked now, what failed is killed.
-    pub fn close_upload(&self, session: &Arc<UploadSession>) {
-        if self.shared.uploads.leave(session.id()) {
+    ///
+    /// Answers whether it was the last.
+    pub fn close_upload(&self, session: &Arc<UploadSession>) -> bool {
+        let is_last = self.shared.uploads.leave(session.id());
+        if is_last {
             self.shared.finish(session, None);
             self.keeper.wake();
         }
+        is_last
     }
 
     /// The upload of an image, if one is under way.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fuser::{
     Errno, FileAttr, Generation, INodeNo, ReplyAttr, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyStatfs, ReplyXattr,
+    ReplyEmpty, ReplyEntry, ReplyStatfs, ReplyWrite, ReplyXattr,
 };
 
 use super::mount::Mount;
@@ -81,6 +81,14 @@ pub(super) fn value(
     match answer(op, fitting) {
         Ok(value) if size == 0 => reply.size(u32::try_from(value.len()).unwrap_or(u32::MAX)),
         Ok(value) => reply.data(&value),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+/// Answers with how much was written.
+pub(super) fn written(reply: ReplyWrite, written: std::result::Result<usize, Errno>) {
+    match written {
+        Ok(count) => reply.written(u32::try_from(count).unwrap_or(u32::MAX)),
         Err(errno) => reply.error(errno),
     }
 }

@@ -83,7 +83,7 @@ impl Mount {
         match handle.as_ref() {
             Handle::Read { file, .. } => file.read_at(offset, buffer),
             Handle::Empty => Ok(0),
-            Handle::Upload(upload) => match self.catalog.staged(&upload.session) {
+            Handle::Upload(upload) => match upload.session.staged() {
                 Some(file) => file.read_at(offset, buffer),
                 None => Ok(0),
             },
@@ -96,6 +96,14 @@ impl Mount {
                 }
                 Ok(length)
             }
+        }
+    }
+
+    /// Whether a change through a handle would have to wait for a vote, or for another change.
+    pub(crate) fn is_busy(&self, handle: u64) -> bool {
+        match self.handles.of(handle).as_deref() {
+            Some(Handle::Upload(upload)) => upload.session.is_busy(),
+            Some(Handle::Read { .. } | Handle::Empty | Handle::Page(_)) | None => false,
         }
     }
 
@@ -171,8 +179,9 @@ impl Mount {
         let Some(handle) = self.handles.remove(handle) else {
             return;
         };
-        if let Handle::Upload(upload) = handle.as_ref() {
-            self.catalog.close_upload(&upload.session);
+        if let Handle::Upload(upload) = handle.as_ref()
+            && self.catalog.close_upload(&upload.session)
+        {
             self.departures.settle(upload.session.number());
         }
     }
@@ -181,9 +190,7 @@ impl Mount {
     pub(crate) fn fsync(&self, handle: u64) -> Result<()> {
         let handle = self.handles.of(handle).ok_or(Error::BadHandle)?;
         match handle.as_ref() {
-            Handle::Upload(upload) => {
-                self.catalog.staged(&upload.session).map_or(Ok(()), |file| file.sync())
-            }
+            Handle::Upload(upload) => upload.session.staged().map_or(Ok(()), |file| file.sync()),
             Handle::Read { .. } | Handle::Empty | Handle::Page(_) => Ok(()),
         }
     }
@@ -202,7 +209,7 @@ impl Mount {
         let handle = self.handles.of(handle).ok_or(Error::BadHandle)?;
         let found = match handle.as_ref() {
             Handle::Read { file, .. } => file.seek(whence, offset)?,
-            Handle::Upload(upload) => match self.catalog.staged(&upload.session) {
+            Handle::Upload(upload) => match upload.session.staged() {
                 Some(file) => file.seek(whence, offset)?,
                 None => None,
             },

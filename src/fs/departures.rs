@@ -31,6 +31,7 @@ pub(crate) enum Scope {
 }
 
 struct Departure {
+    serial: u64,
     id: ImageId,
     name: ImageName,
     until: Instant,
@@ -39,20 +40,30 @@ struct Departure {
 /// The RELEASEs that are expected. The mutex guards the map alone.
 #[derive(Default)]
 pub(crate) struct Departures {
-    expected: Mutex<HashMap<ImageNumber, Departure>>,
+    expected: Mutex<Expected>,
     changed: Condvar,
+}
+
+#[derive(Default)]
+struct Expected {
+    /// What the next departure is numbered by.
+    next: u64,
+    departures: HashMap<ImageNumber, Departure>,
 }
 
 impl Departures {
     /// Notes that a RELEASE of this image is on its way.
     pub(crate) fn expect(&self, number: ImageNumber, id: ImageId, name: ImageName) {
         let until = Instant::now() + WAIT_MAX;
-        self.expected.lock().insert(number, Departure { id, name, until });
+        let mut expected = self.expected.lock();
+        let serial = expected.next;
+        expected.next += 1;
+        expected.departures.insert(number, Departure { serial, id, name, until });
     }
 
     /// Notes that the RELEASE came, or that the file turned out to be held.
     pub(crate) fn settle(&self, number: ImageNumber) {
-        if self.expected.lock().remove(&number).is_some() {
+        if self.expected.lock().departures.remove(&number).is_some() {
             self.changed.notify_all();
         }
     }
@@ -60,13 +71,16 @@ impl Departures {
     /// Whether a RELEASE is on its way that changes what a request looks at.
     pub(crate) fn concerns(&self, scope: &Scope) -> bool {
         let now = Instant::now();
-        last_of(&self.expected.lock(), scope).is_some_and(|until| until > now)
+        let expected = self.expected.lock();
+        expected.last_of(scope, expected.next).is_some_and(|until| until > now)
     }
 
-    /// Waits until no RELEASE that concerns `scope` is on its way, a second at most.
+    /// Waits until no RELEASE that concerns `scope` is on its way, a second at most: those that come
+    /// on their way meanwhile are not waited for.
     pub(crate) fn wait(&self, scope: &Scope) {
         let mut expected = self.expected.lock();
-        while let Some(until) = last_of(&expected, scope) {
+        let before = expected.next;
+        while let Some(until) = expected.last_of(scope, before) {
             if self.changed.wait_until(&mut expected, until).timed_out() {
                 return;
             }
@@ -74,17 +88,20 @@ impl Departures {
     }
 }
 
-/// When the last of the RELEASEs that concern `scope` is given up.
-fn last_of(expected: &HashMap<ImageNumber, Departure>, scope: &Scope) -> Option<Instant> {
-    expected
-        .iter()
-        .filter(|(number, departure)| match scope {
-            Scope::Any => true,
-            Scope::Name(name) => departure.name == *name,
-            Scope::Id(id) => departure.id == *id,
-            Scope::Number(wanted) => *number == wanted,
-            Scope::Nothing => false,
-        })
-        .map(|(_, departure)| departure.until)
-        .max()
+impl Expected {
+    /// When the last of the RELEASEs that concern `scope` and were noted before a number is given up.
+    fn last_of(&self, scope: &Scope, before: u64) -> Option<Instant> {
+        self.departures
+            .iter()
+            .filter(|(_, departure)| departure.serial < before)
+            .filter(|(number, departure)| match scope {
+                Scope::Any => true,
+                Scope::Name(name) => departure.name == *name,
+                Scope::Id(id) => departure.id == *id,
+                Scope::Number(wanted) => *number == wanted,
+                Scope::Nothing => false,
+            })
+            .map(|(_, departure)| departure.until)
+            .max()
+    }
 }

@@ -9,6 +9,7 @@
 //!   config.toml  lock  sps.log
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -133,7 +134,7 @@ impl Store for LocalStore {
 
     fn staged(&self, id: ImageId) -> Result<Option<StoreFile>> {
         let path = self.staging_path(id);
-        match File::options().read(true).write(true).open(&path) {
+        match File::open(&path) {
             Ok(file) => Ok(Some(StoreFile::new(file, self.name_of(&path)))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.failed("open", &path)(error)),
@@ -149,10 +150,12 @@ impl Store for LocalStore {
         let staged = self.staging_path(id);
         let blob = self.blob_path(&seal.digest);
         let is_there = self.length_of(&blob)? == Some(seal.size_bytes);
+        let directory = self.blob_directory(&seal.digest);
         if is_there {
+            // Who named it may have died before that was durable.
+            sync_directory(&directory)?;
             return self.remove(&staged);
         }
-        let directory = self.blob_directory(&seal.digest);
         if self.length_of(&directory)?.is_none() {
             make_directory(&directory)?;
             sync_directory(&self.root.join(BLOBS))?;
@@ -189,6 +192,13 @@ impl Store for LocalStore {
         self.remove(&self.blob_path(digest))
     }
 
+    fn sync_removals(&self, digests: &[Digest]) -> Result<()> {
+        sync_directory(&self.root.join(MANIFESTS))?;
+        let directories: BTreeSet<PathBuf> =
+            digests.iter().map(|digest| self.blob_directory(digest)).collect();
+        directories.iter().filter(|path| path.exists()).try_for_each(|path| sync_directory(path))
+    }
+
     fn each_sealed(&self, visit: &mut dyn FnMut(Digest) -> Result<()>) -> Result<()> {
         for directory in self.entries(&self.root.join(BLOBS))? {
             for path in self.entries(&directory)? {
@@ -216,6 +226,10 @@ impl Store for LocalStore {
                 file.sync_data()
             })
             .and_then(|()| std::fs::rename(&draft, &path))
+            .inspect_err(|_| {
+                // What is half written is of no use; the next one overwrites it anyway.
+                let _ = std::fs::remove_file(&draft);
+            })
             .map_err(self.failed("write", &path))?;
         sync_directory(&self.root.join(MANIFESTS))
     }

@@ -111,10 +111,21 @@ fn write_group(connection: &Connection, group: Vec<Job>) {
     let begun = begin(connection, durable).map_err(registry_error);
     let applied: Vec<Applied> =
         group.into_iter().map(|job| job.apply(connection, &begun)).collect();
-    let committed = begun.and_then(|()| end(connection).map_err(registry_error));
+    let committed = begun.and_then(|()| {
+        // A full disk ends the whole transaction by itself.
+        if connection.is_autocommit() {
+            Err(full())
+        } else {
+            end(connection).map_err(registry_error)
+        }
+    });
     for job in applied {
         job.answer(&committed);
     }
+}
+
+fn full() -> Error {
+    Error::Registry { what: "the disk is full".into(), is_full: true }
 }
 
 fn begin(connection: &Connection, durable: bool) -> rusqlite::Result<()> {
@@ -186,8 +197,7 @@ fn in_savepoint<T>(
 ) -> Result<T> {
     begun.clone()?;
     if connection.is_autocommit() {
-        let what = "a change beside this one filled the disk".to_owned();
-        return Err(Error::Registry { what, is_full: true });
+        return Err(full());
     }
     connection.execute_batch("SAVEPOINT job").map_err(registry_error)?;
     let made = work();

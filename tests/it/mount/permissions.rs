@@ -46,3 +46,33 @@ fn only_root_and_the_owner_remove_and_rename() {
         sandbox.bash_as(ALICE, "mv $M/active/x $M/active/z && rm $M/active/z").status.success()
     );
 }
+
+// semantics: name-of-others
+#[test]
+fn an_upload_does_not_take_the_name_of_an_image_that_its_writer_could_not_write() {
+    let sandbox = Sandbox::with(&["publish=all"]);
+    assert!(sandbox.bash_as(ALICE, "echo gold > $M/active/x").status.success());
+    let output = sandbox.bash_as(BOB, "cp /etc/hostname $M/queued/x");
+    assert!(text(&output).contains("Permission denied"), "{}", text(&output));
+    assert_eq!(sandbox.tree(), ["active/x", "killed/x"]);
+    let message = sandbox.attribute("killed/x", "message").expect("a reason");
+    assert!(message.contains("another user"), "{message}");
+    assert_eq!(sandbox.ok("cat $M/active/x"), "gold\n");
+    // Root protects it: then nobody's upload takes its name, and close says so.
+    sandbox.ok("chmod +t $M/active/x");
+    sandbox.fails("cp /etc/hostname $M/queued/x", "Operation not permitted");
+    // One that is explicitly empty stays queued.
+    let output = sandbox.bash_as(BOB, "touch $M/queued/x; truncate -s 0 $M/queued/x");
+    assert!(!output.status.success());
+    assert_eq!(sandbox.names("queued"), ["x"]);
+    sandbox.ok("chmod -t $M/active/x; chmod 666 $M/active/x");
+    assert!(
+        sandbox
+            .bash_as(BOB, "cp /etc/hostname $M/queued/x2 && cat /etc/hostname > $M/queued/x")
+            .status
+            .success()
+    );
+    assert_eq!(sandbox.names("active"), ["x", "x2"]);
+    sandbox.umount();
+    sandbox.audit();
+}
