@@ -14,6 +14,10 @@ use crate::store::{Extent, Seek, StoreFile};
 /// How much is read at once to hash what was not written in order.
 const CHUNK_BYTES: usize = 1 << 20;
 
+/// How much is written before the disk is told to begin: what is left for the vote is little, and no
+/// other commit waits behind gigabytes.
+const WRITE_BACK_BYTES: u64 = 8 << 20;
+
 /// What stands for a hole when it is hashed.
 static ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
 
@@ -27,6 +31,8 @@ pub struct Upload {
     /// Whether what is in the hasher was overwritten since.
     is_stale: bool,
     size_bytes: u64,
+    /// Where the disk was last told to begin.
+    written_back_bytes: u64,
 }
 
 impl Upload {
@@ -39,6 +45,7 @@ impl Upload {
             hashed_bytes: 0,
             is_stale: false,
             size_bytes: 0,
+            written_back_bytes: 0,
         }
     }
 
@@ -77,6 +84,11 @@ impl Upload {
             self.is_stale = true;
         }
         self.size_bytes = self.size_bytes.max(end);
+        if end >= self.written_back_bytes + WRITE_BACK_BYTES {
+            let offset = self.written_back_bytes;
+            self.staged.start_write_back(Extent { offset, length: end - offset });
+            self.written_back_bytes = end;
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! before it only:
 //!
 //! - [`lifecycle`]: what may happen to an image; alone decides.
-//! - [`image`]: what an image is. [`failpoint`]: where the tests stop the daemon.
+//! - [`image`]: what an image is. [`failpoint`]: where the tests stop the daemon. `sys`: system calls.
 //! - [`error`]: what can go wrong, and one table of what it means to a caller. [`inspect`]: what a content
 //!   is, from its bytes. [`text`]: how quantities read.
 //! - [`registry`]: the records. [`store`]: the bytes.
@@ -34,4 +34,5 @@ pub mod inspect;
 pub mod lifecycle;
 pub mod registry;
 pub mod store;
+mod sys;
 pub mod text;

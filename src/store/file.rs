@@ -7,6 +7,7 @@ use rustix::fs::{FallocateFlags, SeekFrom};
 
 use crate::error::{Error, Result};
 use crate::inspect::Probe;
+use crate::sys;
 
 /// A file of the store. It has no position: each call names an offset in bytes.
 #[derive(Debug)]
@@ -87,6 +88,14 @@ impl StoreFile {
             .ok_or_else(|| Error::Invalid(format!("fallocate mode {mode:#x}")))?;
         rustix::fs::fallocate(&self.file, flags, extent.offset, extent.length)
             .map_err(|error| self.failed("fallocate", error))
+    }
+
+    /// Starts to write a stretch to the disk, without waiting for it. What the filesystem does not
+    /// offer is left to [`sync`](Self::sync).
+    pub fn start_write_back(&self, extent: Extent) {
+        if let Err(error) = sys::start_write_back(&self.file, extent.offset, extent.length) {
+            log::debug!("op=write_back: {}: {error}", self.what);
+        }
     }
 
     /// Returns when the data is on the disk.

@@ -148,10 +148,8 @@ fn eight_processes_at_random_beside_a_large_upload_fail_and_stall_nowhere() {
             fs::read_to_string(sandbox.file(&format!("{kind}{}", index + 1))).unwrap_or_default()
         };
         assert!(output.status.success(), "{}{}", said("worker"), said("errors"));
-        eprint!(
-            "{}",
-            said("worker").lines().filter(|l| l.starts_with("worker")).collect::<String>()
-        );
+        let told = said("worker");
+        eprintln!("{}", told.lines().find(|line| line.starts_with("worker")).unwrap_or_default());
     }
     let resident = resident_bytes(daemon);
     eprintln!("resident: {} MiB", resident >> 20);
