@@ -159,60 +159,17 @@ impl Error {
     /// Whether an operator must look: the rest is a caller's mistake or was coped with.
     #[must_use]
     pub fn needs_operator(&self) -> bool {
-        match self {
-            Self::Io { .. } | Self::Registry { .. } | Self::Damaged(_) | Self::Fault(_) => {
-                self.errno() == libc::EIO || self.errno() == libc::ENOSPC
-            }
-            Self::Denied(_)
-            | Self::Forbidden(_)
-            | Self::NoPermission(_)
-            | Self::BadName(_)
-            | Self::Invalid(_)
-            | Self::Exists
-            | Self::NotFound
-            | Self::Busy(_)
-            | Self::BadHandle
-            | Self::BeyondEnd
-            | Self::Cancelled
-            | Self::WriterFailed(_)
-            | Self::Rejected(_)
-            | Self::ForeignAttribute
-            | Self::NoAttribute
-            | Self::Range
-            | Self::Conflict
-            | Self::Store(_)
-            | Self::Usage(_) => false,
-        }
+        let is_ours = matches!(
+            self,
+            Self::Io { .. } | Self::Registry { .. } | Self::Damaged(_) | Self::Fault(_)
+        );
+        is_ours && (self.errno() == libc::EIO || self.errno() == libc::ENOSPC)
     }
 
     /// The status with which the command line exits: 2 for what was typed wrongly, else 1.
     #[must_use]
     pub const fn exit_status(&self) -> u8 {
-        match self {
-            Self::Usage(_) => 2,
-            Self::Denied(_)
-            | Self::Forbidden(_)
-            | Self::NoPermission(_)
-            | Self::BadName(_)
-            | Self::Invalid(_)
-            | Self::Exists
-            | Self::NotFound
-            | Self::Busy(_)
-            | Self::BadHandle
-            | Self::BeyondEnd
-            | Self::Cancelled
-            | Self::WriterFailed(_)
-            | Self::Rejected(_)
-            | Self::Damaged(_)
-            | Self::ForeignAttribute
-            | Self::NoAttribute
-            | Self::Range
-            | Self::Io { .. }
-            | Self::Registry { .. }
-            | Self::Conflict
-            | Self::Store(_)
-            | Self::Fault(_) => 1,
-        }
+        if matches!(self, Self::Usage(_)) { 2 } else { 1 }
     }
 }
 

@@ -5,6 +5,7 @@
 //!
 //! - [`lifecycle`]: what may happen to an image; alone decides.
 //! - [`image`]: what an image is. [`failpoint`]: where the tests stop the daemon. `sys`: system calls.
+//!   `mountinfo`: what is mounted where.
 //! - [`error`]: what can go wrong, and one table of what it means to a caller. [`inspect`]: what a content
 //!   is, from its bytes. [`text`]: how quantities read.
 //! - [`registry`]: the records. [`store`]: the bytes.
@@ -32,6 +33,7 @@ pub mod image;
 pub mod ingest;
 pub mod inspect;
 pub mod lifecycle;
+mod mountinfo;
 pub mod registry;
 pub mod store;
 mod sys;

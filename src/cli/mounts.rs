@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use rustix::mount::UnmountFlags;
 
 use crate::error::{Error, Result};
+use crate::mountinfo;
 
 /// The type under which the kernel lists a mount of sps.
 const TYPE: &str = "fuse.sps";
@@ -14,19 +15,8 @@ const TYPE: &str = "fuse.sps";
 pub(super) fn mount_points() -> Result<Vec<PathBuf>> {
     let table = std::fs::read_to_string("/proc/self/mountinfo")
         .map_err(|error| Error::io("read", "/proc/self/mountinfo", error))?;
-    Ok(table.lines().filter_map(mount_point).collect())
-}
-
-fn mount_point(line: &str) -> Option<PathBuf> {
-    let (mount, filesystem) = line.split_once(" - ")?;
-    if filesystem.split(' ').next() != Some(TYPE) {
-        return None;
-    }
-    let path = mount.split(' ').nth(4)?;
-    let plain = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .into_iter()
-        .fold(path.to_owned(), |text, (code, plain)| text.replace(code, plain));
-    Some(PathBuf::from(plain))
+    let own = mountinfo::parse(&table).filter(|entry| entry.kind == TYPE);
+    Ok(own.map(|entry| entry.path).collect())
 }
 
 /// The only mount there is, for commands that were not told which.

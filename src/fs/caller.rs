@@ -8,6 +8,8 @@ use std::path::Path;
 
 use signal_hook::low_level::signal_name;
 
+use crate::mountinfo;
+
 /// How far up the family of a process is looked.
 const ANCESTORS_MAX: usize = 64;
 
@@ -182,14 +184,8 @@ impl MountIdentity {
 
     /// Finds the last mount at a path in the text of proc_pid_mountinfo(5).
     fn find(table: &str, mount_point: &Path) -> Option<Self> {
-        let wanted = mount_point.to_str()?;
-        table.lines().rev().find_map(|line| {
-            let mut fields = line.split(' ');
-            let (mount_id, device) = (fields.next()?, fields.nth(1)?);
-            let path = fields.nth(1)?;
-            (unescape(path) == wanted)
-                .then(|| Self { mount_id: mount_id.to_owned(), device: device.to_owned() })
-        })
+        let found = mountinfo::parse(table).rfind(|entry| entry.path == mount_point)?;
+        Some(Self { mount_id: found.mount_id, device: found.device })
     }
 
     fn is_held_by(&self, pid: Pid, inode: u64) -> bool {
@@ -213,19 +209,9 @@ impl MountIdentity {
             return true;
         }
         let table = fs::read_to_string(format!("/proc/{}/mountinfo", pid.0)).unwrap_or_default();
-        table.lines().any(|line| {
-            let mut fields = line.split(' ');
-            fields.next() == Some(mount_id) && fields.nth(1) == Some(&self.device)
-        })
+        mountinfo::parse(&table)
+            .any(|entry| entry.mount_id == mount_id && entry.device == self.device)
     }
-}
-
-/// Undoes the octal escapes of `/proc/PID/mountinfo`.
-fn unescape(path: &str) -> String {
-    ["040", "011", "012", "134"]
-        .into_iter()
-        .zip([" ", "\t", "\n", "\\"])
-        .fold(path.to_owned(), |text, (code, plain)| text.replace(&format!("\\{code}"), plain))
 }
 
 #[cfg(test)]

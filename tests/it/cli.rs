@@ -206,3 +206,21 @@ fn the_foreground_serves_until_it_is_interrupted_and_logs_to_standard_error() {
     assert!(said.contains("to=active") && said.contains("is unmounted"), "{said}");
     sandbox.audit();
 }
+
+#[test]
+fn what_the_guide_shows_works_a_moved_store_an_overlay_and_options_from_variables() {
+    let sandbox = Sandbox::unmounted(&[]);
+    let mut mount = sandbox.sps();
+    mount.arg("mount").arg("--store").arg(sandbox.store()).arg(sandbox.root());
+    assert!(run(mount.env("SPS_PUBLISH", "all")).status.success());
+    assert_eq!(sandbox.ok("stat -c %a $M/active"), "777\n");
+    sandbox.ok("qemu-img create -q -f qcow2 $F/d.qcow2 64M; cp $F/d.qcow2 $M/active/");
+    sandbox.ok("qemu-img create -q -f qcow2 -b $M/active/d.qcow2 -F qcow2 $F/overlay.qcow2");
+    sandbox.ok("qemu-img check -q $F/overlay.qcow2; qemu-img info $M/active/d.qcow2 | grep -q 64");
+    sandbox.umount();
+    sandbox.ok("cp -a $S $F/moved; rm -r $S; mv $F/moved $S");
+    sandbox.mount();
+    sandbox.ok("cmp $F/d.qcow2 $M/active/d.qcow2");
+    sandbox.umount();
+    sandbox.audit();
+}

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The modules by floor, the lowest first. A module imports from lower floors only.
 const FLOORS: [&[&str]; 10] = [
     &["lifecycle"],
-    &["image", "failpoint", "sys"],
+    &["image", "failpoint", "sys", "mountinfo"],
     &["error", "inspect", "text"],
     &["registry", "store"],
     &["ingest"],
