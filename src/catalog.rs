@@ -5,30 +5,47 @@
 //! data. Time and ids enter here. It refuses to know what a mount, a path or a request is.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::image::{
-    Content, IdPrefix, Image, ImageId, ImageName, ImageNumber, Ownership, Timestamp,
-};
-use crate::lifecycle::{Decision, Effect, Event, Status, Step, decide};
-use crate::registry::{Change, Draft, Durability, Key, Listed, Reclaim, Registry, Total};
-use crate::store::{Space, Store, StoreFile};
+use crate::image::{Image, ImageId, ImageName, Ownership};
+use crate::lifecycle::Status;
+use crate::location::Locations;
+use crate::registry::{Draft, Registry};
+use crate::store::Store;
 
+mod ask;
+mod change;
+mod clock;
+mod import;
 mod keeper;
 mod manifest;
+mod movement;
 mod publish;
 mod recover;
 mod remove;
+mod replace;
 mod reserve;
+mod staging;
+mod task;
+mod time;
 mod upload;
+mod verify;
+mod write;
 
-pub use publish::Resize;
+pub use clock::{SystemTimeSource, TimeSource, now};
+pub use movement::Move;
 pub use remove::{Attributes, Rename};
+pub use staging::Progress;
 pub use upload::{Live, UploadSession};
+pub use verify::Verified;
+pub use write::Resize;
 
+use clock::StoreClock;
 use keeper::Keeper;
+use replace::Recents;
 use reserve::Reservations;
+use staging::Staging;
 use upload::Uploads;
 
 /// How often a verb decides again when the record changed under it.
@@ -41,11 +58,36 @@ pub struct Policy {
     pub delayed_delete: bool,
     /// A failed upload leaves the image queued, to be tried again, instead of killed.
     pub retry_failed_upload: bool,
+    /// The oldest of the trash is purged when an upload finds no space.
+    pub scrub_when_full: bool,
+    /// How long an image is in the trash.
+    pub scrub_time: Duration,
+    /// How long the record of a deleted image is kept.
+    pub forget_time: Duration,
+    /// How long a failed upload is shown.
+    pub killed_time: Duration,
+    /// How long a finished task is shown.
+    pub task_time: Duration,
+    /// How long an image is in the trash at least: until then nobody purges it by hand.
+    pub min_trash_time: Duration,
+    /// How long an upload may go without data; none for ever.
+    pub stall_time: Option<Duration>,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { delayed_delete: true, retry_failed_upload: false }
+        const DAY: Duration = Duration::from_secs(86_400);
+        Self {
+            delayed_delete: true,
+            retry_failed_upload: false,
+            scrub_when_full: false,
+            scrub_time: DAY.saturating_mul(7),
+            forget_time: DAY.saturating_mul(30),
+            killed_time: DAY.saturating_mul(30),
+            task_time: DAY.saturating_mul(2),
+            min_trash_time: Duration::ZERO,
+            stall_time: None,
+        }
     }
 }
 
@@ -65,6 +107,12 @@ impl Actor {
         self.uid == Self::ROOT
     }
 
+    /// Whether it is the superuser, or the user that the daemon runs as.
+    #[must_use]
+    pub fn is_operator(self) -> bool {
+        self.is_root() || self.uid == rustix::process::geteuid().as_raw()
+    }
+
     /// Only root and an image's owner remove, move, restore or change it (specification, section 2).
     fn must_govern(self, image: &Image) -> Result<()> {
         if self.is_root() || self.uid == image.ownership.uid {
@@ -73,6 +121,18 @@ impl Actor {
             Err(Error::NoPermission("only root and the image's owner may do that"))
         }
     }
+}
+
+/// What a catalog is made of.
+pub struct Parts {
+    /// The records.
+    pub registry: Box<dyn Registry>,
+    /// The bytes.
+    pub store: Box<dyn Store>,
+    /// Where files that are to be imported may lie.
+    pub locations: Locations,
+    /// What the time is.
+    pub time: Box<dyn TimeSource>,
 }
 
 /// The catalog of one store.
@@ -85,8 +145,12 @@ pub struct Catalog {
 struct Shared {
     registry: Box<dyn Registry>,
     store: Box<dyn Store>,
+    locations: Locations,
     policy: Policy,
+    clock: StoreClock,
     uploads: Uploads,
+    staging: Staging,
+    recents: Recents,
     reservations: Reservations,
 }
 
@@ -96,16 +160,19 @@ impl Catalog {
     ///
     /// # Errors
     /// The registry or the store can't be read or changed.
-    pub fn open(
-        registry: Box<dyn Registry>,
-        store: Box<dyn Store>,
-        policy: Policy,
-    ) -> Result<Self> {
+    pub fn open(parts: Parts, policy: Policy) -> Result<Self> {
+        let Parts { registry, store, locations, time } = parts;
+        let clock = StoreClock::resume(time, registry.clock()?);
+        registry.set_clock(clock.mark())?;
         let shared = Arc::new(Shared {
             registry,
             store,
+            locations,
             policy,
+            clock,
             uploads: Uploads::default(),
+            staging: Staging::default(),
+            recents: Recents::default(),
             reservations: Reservations::default(),
         });
         shared.recover()?;
@@ -124,24 +191,16 @@ impl Catalog {
             self.shared.finish(&session, Some(failure));
         }
         self.keeper.stop();
+        self.shared.registry.set_clock(self.shared.clock.mark())?;
         self.shared.registry.flush()
     }
 
-    /// Reserves an id and a name: a new image, queued.
+    /// Reserves an id and a name: a new image of that status, without data.
     ///
     /// # Errors
     /// The registry can't write.
-    pub fn queue(&self, name: ImageName, ownership: Ownership) -> Result<Image> {
-        let draft = Draft {
-            id: ImageId::random(),
-            name,
-            status: Status::Queued,
-            ownership,
-            created_at: now(),
-        };
-        let image = self.shared.registry.create(draft)?;
-        log::info!("image={} name={:?} to=queued op=create", image.id, image.name.as_str());
-        Ok(image)
+    pub fn queue(&self, name: ImageName, status: Status, ownership: Ownership) -> Result<Image> {
+        self.shared.queue(name, status, ownership, false)
     }
 
     /// Returns when all that was done before is on the disk.
@@ -151,235 +210,21 @@ impl Catalog {
     pub fn flush(&self) -> Result<()> {
         self.shared.registry.flush()
     }
-
-    /// The image with this number, if there is one.
-    ///
-    /// # Errors
-    /// The registry can't be read.
-    pub fn by_number(&self, number: ImageNumber) -> Result<Option<Image>> {
-        self.shared.registry.image(Key::Number(number))
-    }
-
-    /// The image with this id, if there is one.
-    ///
-    /// # Errors
-    /// The registry can't be read.
-    pub fn by_id(&self, id: ImageId) -> Result<Option<Image>> {
-        self.shared.registry.image(Key::Id(id))
-    }
-
-    /// The newest image of a name in a status or, with a prefix, the one whose id begins so.
-    ///
-    /// # Errors
-    /// The registry can't be read.
-    pub fn find(
-        &self,
-        status: Status,
-        name: &ImageName,
-        prefix: Option<IdPrefix>,
-    ) -> Result<Option<Image>> {
-        self.shared.registry.find(status, name, prefix)
-    }
-
-    /// Images with a number above `after`, at most `limit`, of one status or of all.
-    ///
-    /// # Errors
-    /// The registry can't be read.
-    pub fn page(
-        &self,
-        status: Option<Status>,
-        after: ImageNumber,
-        limit: u32,
-    ) -> Result<Vec<Listed>> {
-        self.shared.registry.page(status, after, limit)
-    }
-
-    /// The name by which the folder of its status lists the image.
-    ///
-    /// # Errors
-    /// The registry can't be read.
-    pub fn listed_name(&self, image: &Image) -> Result<String> {
-        let is_shadowed = self.shared.registry.is_shadowed(image)?;
-        Ok(if is_shadowed { image.name.listed_as(image.id) } else { image.name.to_string() })
-    }
-
-    /// Counts and sizes, a row for each status that has images.
-    ///
-    /// # Errors
-    /// The registry can't be read.
-    pub fn totals(&self) -> Result<Vec<Total>> {
-        self.shared.registry.totals()
-    }
-
-    /// The images that entered a status last, the latest first.
-    ///
-    /// # Errors
-    /// The registry can't be read.
-    pub fn latest(&self, status: Status, limit: u32) -> Result<Vec<Image>> {
-        self.shared.registry.latest(status, limit)
-    }
-
-    /// How much room the store has.
-    ///
-    /// # Errors
-    /// The filesystem does not say.
-    pub fn space(&self) -> Result<Space> {
-        self.shared.store.space()
-    }
-
-    /// The sealed data of an image, to read. It stays readable to whoever has it, whatever becomes of
-    /// the image.
-    ///
-    /// # Errors
-    /// It has none, or it is gone from the disk.
-    pub fn open_sealed(&self, image: &Image) -> Result<Arc<StoreFile>> {
-        match &image.content {
-            Content::Sealed(seal) => self.shared.store.open(&seal.digest).or_else(|error| {
-                match self.by_id(image.id)?.map(|now| now.content) {
-                    Some(Content::Sealed(_)) => {
-                        Err(Error::Damaged(format!("data of image {}: {error}", image.id)))
-                    }
-                    // It was removed since it was looked up.
-                    Some(Content::Absent | Content::Staged | Content::Gone(_)) | None => {
-                        Err(Error::NotFound)
-                    }
-                }
-            }),
-            Content::Absent | Content::Staged | Content::Gone(_) => Err(Error::NotFound),
-        }
-    }
 }
 
 impl Shared {
-    fn load(&self, id: ImageId) -> Result<Image> {
-        self.registry.image(Key::Id(id))?.ok_or(Error::NotFound)
-    }
-
-    /// Reads the record and commits what `edit` makes of it, until nobody else changes it in
-    /// between. An edit that answers none changes nothing.
-    fn amend(
+    fn queue(
         &self,
-        id: ImageId,
-        durability: Durability,
-        mut edit: impl FnMut(Image) -> Result<Option<Image>>,
-    ) -> Result<()> {
-        for _ in 0..CONFLICTS_MAX {
-            let Some(mut next) = edit(self.load(id)?)? else {
-                return Ok(());
-            };
-            next.updated_at = now();
-            let change = Change { durability, ..Change::update(next) };
-            match self.registry.commit(change) {
-                Err(Error::Conflict) => {}
-                done => return done,
-            }
-        }
-        Err(Error::Conflict)
+        name: ImageName,
+        status: Status,
+        ownership: Ownership,
+        is_provisional: bool,
+    ) -> Result<Image> {
+        let created = self.clock.moment();
+        let id = ImageId::random();
+        let draft = Draft { id, name, status, ownership, is_provisional, created };
+        let image = self.registry.create(draft)?;
+        log::info!("image={id} name={:?} from=none to={status} op=create", image.name.as_str());
+        Ok(image)
     }
-
-    /// Takes the step that `choose` asks of the record, with all its effects on records and sealed data.
-    /// Answers the record before it, or none when it was so already.
-    fn transition(
-        &self,
-        id: ImageId,
-        choose: impl Fn(&Image) -> Result<Event>,
-        amend: impl Fn(&mut Image),
-    ) -> Result<Option<Image>> {
-        for _ in 0..CONFLICTS_MAX {
-            let image = self.load(id)?;
-            let event = choose(&image)?;
-            let step = match decide(image.subject(), event) {
-                Decision::Step(step) => step,
-                Decision::Already => return Ok(None),
-                Decision::Denied(reason) => return Err(reason.into()),
-            };
-            let mut change = self.stepped(&image, step, &amend)?;
-            if step.effects.contains(&Effect::TakeName) {
-                self.evict_holder(&image, step.to, &mut change)?;
-            }
-            match self.registry.commit(change) {
-                Err(Error::Conflict) => {}
-                Err(error) => return Err(error),
-                Ok(()) => {
-                    let name = image.name.as_str();
-                    let cause = event.name();
-                    log::info!(
-                        "image={id} name={name:?} from={} to={} op={cause:?}",
-                        image.status,
-                        step.to
-                    );
-                    return Ok(Some(image));
-                }
-            }
-        }
-        Err(Error::Conflict)
-    }
-
-    fn stepped(&self, image: &Image, step: Step, amend: impl Fn(&mut Image)) -> Result<Change> {
-        let mut next = image.stepped(step, now());
-        amend(&mut next);
-        let mut change = Change::update(next);
-        if step.effects.contains(&Effect::DropRecord) {
-            change.forgotten.append(&mut change.updates);
-        }
-        if step.effects.contains(&Effect::Reclaim)
-            && let Content::Sealed(seal) = image.content
-        {
-            change.reclaims.push(Reclaim { id: image.id, digest: seal.digest });
-        }
-        Ok(change)
-    }
-
-    /// Adds to `change` that whoever has the name of `image` in the status `to` gives it up.
-    fn evict_holder(&self, image: &Image, to: Status, change: &mut Change) -> Result<()> {
-        let holder = self.registry.find(to, &image.name, None)?;
-        let Some(holder) = holder.filter(|holder| holder.id != image.id) else {
-            return Ok(());
-        };
-        may_replace(image, &holder)?;
-        let event = holder.status.removal(self.policy.delayed_delete);
-        match decide(holder.subject(), event) {
-            Decision::Step(step) => {
-                let mut evicted = self.stepped(&holder, step, |_| {})?;
-                log::info!(
-                    "image={} name={:?} from={} to={} op=replaced by={}",
-                    holder.id,
-                    holder.name.as_str(),
-                    holder.status,
-                    step.to,
-                    image.id
-                );
-                evicted.updates.append(&mut change.updates);
-                change.updates = evicted.updates;
-                change.reclaims.append(&mut evicted.reclaims);
-                Ok(())
-            }
-            Decision::Already => Ok(()),
-            Decision::Denied(reason) => Err(reason.into()),
-        }
-    }
-}
-
-/// Whether the owner of `image` may put it in the place of `holder`: whoever may write an image by its
-/// mode may replace it (specification, section 2).
-fn may_replace(image: &Image, holder: &Image) -> Result<()> {
-    let (own, theirs) = (&image.ownership, &holder.ownership);
-    let may_write = (own.gid == theirs.gid && theirs.mode & 0o020 != 0) || theirs.mode & 0o002 != 0;
-    if (Actor { uid: own.uid }).must_govern(holder).is_ok() || may_write {
-        Ok(())
-    } else {
-        Err(Error::NoPermission("the name belongs to an image of another user"))
-    }
-}
-
-/// The present.
-#[must_use]
-pub fn now() -> Timestamp {
-    let nanoseconds = match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
-        Err(before) => {
-            i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanoseconds| -nanoseconds)
-        }
-    };
-    Timestamp::from_nanoseconds(nanoseconds)
 }

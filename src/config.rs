@@ -2,7 +2,9 @@
 //!
 //! Each source only overrides; an option that is not known is refused by its name, wherever it stands.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::catalog::Policy;
 use crate::error::{Error, Result};
@@ -46,6 +48,10 @@ pub struct Options {
     pub log: Option<String>,
     /// Take a store on a network or FUSE filesystem.
     pub any_filesystem: bool,
+    /// The folders below which files to import may lie.
+    pub location_roots: Vec<PathBuf>,
+    /// What was chosen, by the names of the options.
+    chosen: BTreeMap<&'static str, String>,
 }
 
 /// One option: its name, what it takes, and how it is set.
@@ -56,7 +62,7 @@ struct Known {
 }
 
 /// Every option there is.
-const KNOWN: [Known; 11] = [
+const KNOWN: [Known; 19] = [
     Known {
         name: "allow_other",
         takes: "yes or no",
@@ -108,6 +114,53 @@ const KNOWN: [Known; 11] = [
         },
     },
     Known {
+        name: "scrub_when_full",
+        takes: "yes or no",
+        set: |options, value| truth(value).map(|is| options.policy.scrub_when_full = is),
+    },
+    Known {
+        name: "scrub_time",
+        takes: SPAN,
+        set: |options, value| span(value).map(|span| options.policy.scrub_time = span),
+    },
+    Known {
+        name: "forget_time",
+        takes: SPAN,
+        set: |options, value| span(value).map(|span| options.policy.forget_time = span),
+    },
+    Known {
+        name: "killed_time",
+        takes: SPAN,
+        set: |options, value| span(value).map(|span| options.policy.killed_time = span),
+    },
+    Known {
+        name: "task_time",
+        takes: SPAN,
+        set: |options, value| span(value).map(|span| options.policy.task_time = span),
+    },
+    Known {
+        name: "min_trash_time",
+        takes: SPAN,
+        set: |options, value| span(value).map(|span| options.policy.min_trash_time = span),
+    },
+    Known {
+        name: "stall_time",
+        takes: "a time (90s, 12h, 7d), or 0 for never",
+        set: |options, value| {
+            let span = span(value)?;
+            options.policy.stall_time = Some(span).filter(|span| !span.is_zero());
+            Some(())
+        },
+    },
+    Known {
+        name: "location_root",
+        takes: "an absolute path; it may be given again",
+        set: |options, value| {
+            let root = PathBuf::from(value);
+            root.is_absolute().then(|| options.location_roots.push(root))
+        },
+    },
+    Known {
         name: "threads",
         takes: "a number from 1 to 256",
         set: |options, value| {
@@ -148,6 +201,8 @@ impl Options {
             threads: THREADS,
             log: None,
             any_filesystem: false,
+            location_roots: Vec::new(),
+            chosen: BTreeMap::new(),
         }
     }
 
@@ -189,16 +244,20 @@ impl Options {
             Error::Usage(format!("{source}: {error}").trim().replace('\n', " "))
         })?;
         for (name, value) in &table {
-            let value = match value {
-                toml::Value::String(text) => text.clone(),
-                toml::Value::Boolean(is) => is.to_string(),
-                toml::Value::Integer(number) => number.to_string(),
-                toml::Value::Float(_)
+            match value {
+                // What may be given again may be an array.
+                toml::Value::Array(values) => {
+                    for value in values {
+                        self.take(name, &plain(value), &source)?;
+                    }
+                }
+                toml::Value::String(_)
+                | toml::Value::Integer(_)
+                | toml::Value::Float(_)
+                | toml::Value::Boolean(_)
                 | toml::Value::Datetime(_)
-                | toml::Value::Array(_)
-                | toml::Value::Table(_) => String::new(),
-            };
-            self.take(name, &value, &source)?;
+                | toml::Value::Table(_) => self.take(name, &plain(value), &source)?,
+            }
         }
         Ok(())
     }
@@ -213,8 +272,86 @@ impl Options {
         };
         (known.set)(self, value).ok_or_else(|| {
             Error::Usage(format!("{source}: {name}={value}: it takes {}", known.takes))
-        })
+        })?;
+        let chosen = self.chosen.entry(known.name).or_default();
+        if known.name == LOCATION_ROOT && !chosen.is_empty() {
+            *chosen = format!("{chosen}:{value}");
+        } else {
+            value.clone_into(chosen);
+        }
+        Ok(())
     }
+
+    /// All that can be chosen, as JSON: what was, and what holds otherwise.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let policy = &self.policy;
+        let publish = match self.publish {
+            Publish::Owner => "owner",
+            Publish::Group => "group",
+            Publish::All => "all",
+        };
+        let seconds = |span: Duration| span.as_secs_f64();
+        let value = serde_json::json!({
+            "allow_other": self.allow_other,
+            "ro": self.read_only,
+            "publish": publish,
+            "gid": self.gid,
+            "location_root": self.location_roots,
+            "delayed_delete": policy.delayed_delete,
+            "on_failed_upload": if policy.retry_failed_upload { "queued" } else { "killed" },
+            "scrub_when_full": policy.scrub_when_full,
+            "scrub_time_seconds": seconds(policy.scrub_time),
+            "forget_time_seconds": seconds(policy.forget_time),
+            "killed_time_seconds": seconds(policy.killed_time),
+            "task_time_seconds": seconds(policy.task_time),
+            "min_trash_time_seconds": seconds(policy.min_trash_time),
+            "stall_time_seconds": policy.stall_time.map(seconds),
+            "threads": self.threads,
+            "log": self.log,
+            "any_filesystem": self.any_filesystem,
+            "chosen": self.chosen,
+        });
+        let mut text = serde_json::to_string_pretty(&value).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+}
+
+/// A value of the file as the other sources spell it.
+fn plain(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Boolean(is) => is.to_string(),
+        toml::Value::Integer(number) => number.to_string(),
+        toml::Value::Float(_)
+        | toml::Value::Datetime(_)
+        | toml::Value::Array(_)
+        | toml::Value::Table(_) => String::new(),
+    }
+}
+
+/// What a time is written as.
+const SPAN: &str = "a time: 90s, 15m, 12h, 7d; 0 is at once";
+
+/// The option that may be given again.
+const LOCATION_ROOT: &str = "location_root";
+
+/// A span of time: a number and its unit, or 0.
+fn span(value: &str) -> Option<Duration> {
+    if value == "0" {
+        return Some(Duration::ZERO);
+    }
+    let digits = value.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = value.split_at_checked(digits)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
 }
 
 fn truth(value: &str) -> Option<bool> {
@@ -266,11 +403,33 @@ mod tests {
     }
 
     #[test]
+    fn times_and_roots_are_read() {
+        let options = resolved(
+            "location_root = [\"/a\", \"/b\"]\nstall_time = 0\nscrub_time = \"15m\"",
+            &[],
+            &["forget_time=12h,killed_time=7d,task_time=0,location_root=/c"],
+        )
+        .expect("all known");
+        let policy = options.policy;
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        assert_eq!(policy.scrub_time, Duration::from_secs(900));
+        assert_eq!((policy.forget_time, policy.killed_time), (hours(12), hours(168)));
+        assert_eq!((policy.task_time, policy.stall_time), (Duration::ZERO, None));
+        assert_eq!(options.location_roots.len(), 3);
+        let json: serde_json::Value = serde_json::from_str(&options.to_json()).expect("JSON");
+        assert_eq!(json["scrub_time_seconds"], 900.0);
+        assert_eq!(json["chosen"]["location_root"], "/a:/b:/c");
+    }
+
+    #[test]
     fn what_is_not_known_is_refused_by_its_name_and_source() {
         let cases = [
             (resolved("thread = 3", &[], &[]), "thread"),
             (resolved("", &[("SPS_TREADS", "3")], &[]), "SPS_TREADS"),
             (resolved("", &[], &["scrubtime=3"]), "scrubtime"),
+            (resolved("", &[], &["scrub_time=3"]), "scrub_time=3"),
+            (resolved("", &[], &["scrub_time=99999999999999999999d"]), "takes a time"),
+            (resolved("", &[], &["location_root=srv"]), "absolute path"),
             (resolved("", &[], &["threads=0"]), "threads=0"),
             (resolved("", &[], &["delayed_delete=maybe"]), "delayed_delete=maybe"),
             (resolved("", &[], &["publish=group"]), "gid"),

@@ -45,6 +45,9 @@ pub enum Error {
     /// The image was removed while it was being written.
     #[error("the image was removed while it was being written")]
     Cancelled,
+    /// The work was stopped, and can be gone on with.
+    #[error("the work was stopped, and is gone on with later")]
+    Interrupted,
     /// The process that wrote the image failed.
     #[error("{0}")]
     WriterFailed(String),
@@ -60,6 +63,9 @@ pub enum Error {
     /// There is no such attribute, or it is not known yet.
     #[error("no such attribute, or not known yet")]
     NoAttribute,
+    /// A value is larger than it may be.
+    #[error("it has at most 64 KiB")]
+    TooBig,
     /// The buffer of the caller is too small for the attribute.
     #[error("the attribute is larger than the buffer")]
     Range,
@@ -87,6 +93,9 @@ pub enum Error {
     /// The store is not one that can be used.
     #[error("{0}")]
     Store(String),
+    /// Look the name up again: it belongs to another image now.
+    #[error("the name belongs to another image now")]
+    Stale,
     /// What was typed is not understood.
     #[error("{0}")]
     Usage(String),
@@ -124,7 +133,8 @@ impl Error {
             | Self::Store(_) => libc::EINVAL,
             Self::Exists => libc::EEXIST,
             Self::NotFound => libc::ENOENT,
-            Self::Busy(_) | Self::Conflict => libc::EBUSY,
+            Self::Busy(_) | Self::Conflict | Self::Interrupted => libc::EBUSY,
+            Self::Stale => libc::ESTALE,
             Self::BeyondEnd => libc::ENXIO,
             Self::BadHandle => libc::EBADF,
             Self::Cancelled => libc::ECANCELED,
@@ -133,6 +143,7 @@ impl Error {
             }
             Self::ForeignAttribute => libc::EOPNOTSUPP,
             Self::NoAttribute => libc::ENODATA,
+            Self::TooBig => libc::E2BIG,
             Self::Range => libc::ERANGE,
             Self::Registry { is_full: true, .. } => libc::ENOSPC,
             Self::Registry { is_full: false, .. } => libc::EIO,
@@ -154,6 +165,12 @@ impl Error {
     pub fn spoils_upload(&self) -> bool {
         let errno = self.errno();
         errno != libc::EOPNOTSUPP && errno != libc::EINVAL
+    }
+
+    /// Whether there was no room on the disk.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.errno() == libc::ENOSPC
     }
 
     /// Whether an operator must look: the rest is a caller's mistake or was coped with.

@@ -37,13 +37,29 @@ pub enum Failpoint {
     RecoverBegun,
     /// Uploads are settled, stray files are still there.
     RecoverSettled,
+    /// The record of a replacement is there, nothing is written.
+    ReplaceQueued,
+    /// The content of an image that its writer opened again is staged, the image is active.
+    ReopenCopied,
+    /// The image has left `active/`, and what it had replaced is back; nobody was told.
+    ReopenRecorded,
+    /// The record says deactivated, nobody was told.
+    WithdrawRecorded,
+    /// The record says importing, and its task is pending.
+    ImportRecorded,
+    /// The record of the import is sealed, the data is staged.
+    ImportSealed,
+    /// The record says active, its task is processing.
+    ImportPublished,
+    /// Time has passed, and the record says so; the data is there.
+    PurgeRecorded,
     /// A panic in the middle of a request.
     LookUp,
 }
 
 impl Failpoint {
     /// Every place, for the tests that walk all of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 24] = [
         Self::BeginRecorded,
         Self::BeginStaged,
         Self::VoteSynced,
@@ -59,6 +75,14 @@ impl Failpoint {
         Self::ReclaimData,
         Self::RecoverBegun,
         Self::RecoverSettled,
+        Self::ReplaceQueued,
+        Self::ReopenCopied,
+        Self::ReopenRecorded,
+        Self::WithdrawRecorded,
+        Self::ImportRecorded,
+        Self::ImportSealed,
+        Self::ImportPublished,
+        Self::PurgeRecorded,
         Self::LookUp,
     ];
 
@@ -81,6 +105,14 @@ impl Failpoint {
             Self::ReclaimData => "reclaim.data",
             Self::RecoverBegun => "recover.begun",
             Self::RecoverSettled => "recover.settled",
+            Self::ReplaceQueued => "replace.queued",
+            Self::ReopenCopied => "reopen.copied",
+            Self::ReopenRecorded => "reopen.recorded",
+            Self::WithdrawRecorded => "withdraw.recorded",
+            Self::ImportRecorded => "import.recorded",
+            Self::ImportSealed => "import.sealed",
+            Self::ImportPublished => "import.published",
+            Self::PurgeRecorded => "purge.recorded",
             Self::LookUp => "request.look_up",
         }
     }

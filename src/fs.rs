@@ -6,34 +6,38 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use fuser::{
-    BsdFileFlags, FileHandle, Filesystem, FopenFlags, INodeNo, KernelConfig, LockOwner, OpenFlags,
-    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
-    ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
-    WriteFlags,
+    BsdFileFlags, FileHandle, Filesystem, INodeNo, KernelConfig, LockOwner, OpenFlags, RenameFlags,
+    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
+    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use crate::catalog::Attributes;
 use crate::error::Error;
-use crate::failpoint::{Failpoint, hit};
 use crate::store::Extent;
 
 mod answer;
 mod attributes;
 mod caller;
+mod changes;
+mod claims;
 mod content;
 mod departures;
+mod drafts;
 mod gesture;
 mod handles;
 mod lane;
 mod mount;
 mod names;
+mod opening;
 mod page;
+mod requests;
 mod session;
 mod tree;
+mod vacancies;
+mod watch;
 mod xattr;
 
 pub use mount::Settings;
@@ -41,37 +45,8 @@ pub use session::{MountOptions, Mounted};
 
 use answer::{GENERATION, TIME_TO_LIVE, answer, refuse};
 use attributes::{Setting, moment};
-use departures::Scope;
-use lane::Lane;
 use mount::{Asker, Mount};
-
-/// The implementation of fuser's trait.
-struct Requests {
-    mount: Arc<Mount>,
-    lane: Lane,
-}
-
-impl Requests {
-    /// Runs `work` when no RELEASE is on its way that changes what it looks at: at once, or from
-    /// another thread.
-    fn when_settled(&self, scope: Scope, work: impl FnOnce(&Mount) + Send + 'static) {
-        if self.mount.departures.concerns(&scope) {
-            let mount = Arc::clone(&self.mount);
-            self.lane.run(move || {
-                mount.departures.wait(&scope);
-                work(&mount);
-            });
-        } else {
-            work(&self.mount);
-        }
-    }
-
-    /// Runs `work` from another thread: it may wait for the disk.
-    fn slowly(&self, work: impl FnOnce(&Mount) + Send + 'static) {
-        let mount = Arc::clone(&self.mount);
-        self.lane.run(move || work(&mount));
-    }
-}
+use requests::Requests;
 
 #[allow(
     clippy::too_many_arguments,
@@ -82,15 +57,8 @@ impl Filesystem for Requests {
         session::negotiate(config)
     }
 
-    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let name = name.to_owned();
-        self.when_settled(Mount::scope(parent.0, name.as_bytes()), move |mount| {
-            answer::entry("lookup", reply, || {
-                hit(Failpoint::LookUp);
-                let found = mount.look_up(parent.0, name.as_bytes())?;
-                Ok(mount.attributes_of(found.node, found.image))
-            });
-        });
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.look_up(Asker::of(request), parent.0, name, reply);
     }
 
     fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
@@ -172,13 +140,10 @@ impl Filesystem for Requests {
         let made =
             answer("create", || self.mount.create(asker, parent.0, name.as_bytes(), mode, flags));
         match made {
-            Ok((handle, attr)) => reply.created(
-                &TIME_TO_LIVE,
-                &attr,
-                GENERATION,
-                FileHandle(handle),
-                FopenFlags::FOPEN_DIRECT_IO,
-            ),
+            Ok((opened, attr)) => {
+                let (handle, flags) = (FileHandle(opened.handle), opened.flags());
+                reply.created(&TIME_TO_LIVE, &attr, GENERATION, handle, flags);
+            }
             Err(errno) => reply.error(errno),
         }
     }
@@ -207,19 +172,29 @@ impl Filesystem for Requests {
         reply: ReplyEmpty,
     ) {
         let asker = Asker::of(request);
-        let from = (parent.0, name.as_bytes());
-        let to = (newparent.0, newname.as_bytes());
-        answer::empty("rename", reply, || self.mount.rename(asker, from, to, flags.bits()));
+        let (name, newname) = (name.to_owned(), newname.to_owned());
+        // It may wait for an import, a little.
+        self.slowly(move |mount| {
+            let from = (parent.0, name.as_bytes());
+            let to = (newparent.0, newname.as_bytes());
+            answer::empty("rename", reply, || mount.rename(asker, from, to, flags.bits()));
+        });
     }
 
     fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let asker = Asker::of(request);
-        self.when_settled(Mount::attribute_scope(inode.0), move |mount| {
-            match answer("open", || mount.open(asker, inode.0, flags.0)) {
-                Ok(opened) => reply.opened(FileHandle(opened.handle), opened.flags()),
-                Err(errno) => reply.error(errno),
-            }
-        });
+        let is_write = flags.0 & (libc::O_ACCMODE | libc::O_TRUNC) != libc::O_RDONLY;
+        let open = move |mount: &Mount| match answer("open", || mount.open(asker, inode.0, flags.0))
+        {
+            Ok(opened) => reply.opened(FileHandle(opened.handle), opened.flags()),
+            Err(errno) => reply.error(errno),
+        };
+        // What is opened again by its writer is copied first.
+        if is_write {
+            self.slowly(open);
+        } else {
+            self.when_settled(Mount::attribute_scope(inode.0), open);
+        }
     }
 
     fn read(
@@ -346,19 +321,28 @@ impl Filesystem for Requests {
 
     fn setxattr(
         &self,
-        _request: &Request,
-        _inode: INodeNo,
+        request: &Request,
+        inode: INodeNo,
         name: &OsStr,
-        _value: &[u8],
+        value: &[u8],
         _flags: i32,
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        answer::empty("setxattr", reply, || Mount::set_attribute(name.as_bytes()));
+        let asker = Asker::of(request);
+        let (name, value) = (name.to_owned(), value.to_vec());
+        self.slowly(move |mount| {
+            answer::empty("setxattr", reply, || {
+                mount.set_attribute(asker, inode.0, name.as_bytes(), Some(&value))
+            });
+        });
     }
 
-    fn removexattr(&self, _request: &Request, _inode: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        answer::empty("removexattr", reply, || Mount::set_attribute(name.as_bytes()));
+    fn removexattr(&self, request: &Request, inode: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let asker = Asker::of(request);
+        answer::empty("removexattr", reply, || {
+            self.mount.set_attribute(asker, inode.0, name.as_bytes(), None)
+        });
     }
 
     fn fallocate(

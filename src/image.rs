@@ -9,9 +9,13 @@ use uuid::Uuid;
 
 use crate::lifecycle::{Effect, Status, Step, Subject};
 
+mod content;
 mod name;
+mod time;
 
+pub use content::{Content, DiskFormat, Seal};
 pub use name::{ImageName, NAME_BYTES_MAX, NameFault};
+pub use time::{Moment, StoreTime, Timestamp};
 
 /// The identity of an image: a version 4 UUID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -135,138 +139,6 @@ impl ImageNumber {
     }
 }
 
-/// A moment, in nanoseconds since 1970-01-01 00:00 UTC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Timestamp(i64);
-
-impl Timestamp {
-    /// The moment `nanoseconds` after the epoch.
-    #[must_use]
-    pub const fn from_nanoseconds(nanoseconds: i64) -> Self {
-        Self(nanoseconds)
-    }
-
-    /// Nanoseconds since the epoch; negative before it.
-    #[must_use]
-    pub const fn as_nanoseconds(self) -> i64 {
-        self.0
-    }
-}
-
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_nanosecond(i128::from(self.0)) {
-            Ok(time) => write!(f, "{time:.0}"),
-            Err(_) => write!(f, "{} ns", self.0),
-        }
-    }
-}
-
-/// What the data of an image looks like on a disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DiskFormat {
-    /// No container that is known: the bytes are the disk.
-    Raw,
-    /// QEMU copy-on-write, version 2 or 3.
-    Qcow2,
-    /// VMware sparse extent.
-    Vmdk,
-    /// VirtualBox disk image.
-    Vdi,
-    /// Virtual PC.
-    Vhd,
-    /// Hyper-V.
-    Vhdx,
-    /// QEMU enhanced disk.
-    Qed,
-    /// An encrypted LUKS volume.
-    Luks,
-    /// An ISO 9660 volume.
-    Iso,
-    /// A raw disk with a GUID partition table.
-    Gpt,
-    /// A raw disk with a master boot record.
-    Mbr,
-}
-
-impl DiskFormat {
-    /// Every format.
-    pub const ALL: [Self; 11] = [
-        Self::Raw,
-        Self::Qcow2,
-        Self::Vmdk,
-        Self::Vdi,
-        Self::Vhd,
-        Self::Vhdx,
-        Self::Qed,
-        Self::Luks,
-        Self::Iso,
-        Self::Gpt,
-        Self::Mbr,
-    ];
-
-    /// The format's name, as it is written everywhere.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Raw => "raw",
-            Self::Qcow2 => "qcow2",
-            Self::Vmdk => "vmdk",
-            Self::Vdi => "vdi",
-            Self::Vhd => "vhd",
-            Self::Vhdx => "vhdx",
-            Self::Qed => "qed",
-            Self::Luks => "luks",
-            Self::Iso => "iso",
-            Self::Gpt => "gpt",
-            Self::Mbr => "mbr",
-        }
-    }
-
-    /// The format of that name, if there is one.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.name() == name)
-    }
-}
-
-/// What a complete content is known to be. Its digest names it in the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seal {
-    /// BLAKE3 of all bytes.
-    pub digest: Digest,
-    /// Length in bytes.
-    pub size_bytes: u64,
-    /// Space taken on the disk in bytes; less than the length where there are holes.
-    pub allocated_bytes: u64,
-    /// What the content was found to be.
-    pub format: DiskFormat,
-}
-
-/// Where the bytes of an image are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// Nowhere: none have come.
-    Absent,
-    /// In staging, still being written.
-    Staged,
-    /// Complete, under its digest (or, until the last close, in staging).
-    Sealed(Seal),
-    /// Given back; what they were is still known.
-    Gone(Seal),
-}
-
-impl Content {
-    /// What the content is known to be, once it is complete.
-    #[must_use]
-    pub const fn seal(&self) -> Option<&Seal> {
-        match self {
-            Self::Sealed(seal) | Self::Gone(seal) => Some(seal),
-            Self::Absent | Self::Staged => None,
-        }
-    }
-}
-
 /// Who owns a file, and what the mode bits let others do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ownership {
@@ -281,6 +153,31 @@ pub struct Ownership {
 impl Ownership {
     const PROTECTED: u32 = 0o1000;
     const OTHERS_READ: u32 = 0o4;
+
+    /// Sets or takes off the sticky bit.
+    pub const fn set_protected(&mut self, protected: bool) {
+        self.mode =
+            if protected { self.mode | Self::PROTECTED } else { self.mode & !Self::PROTECTED };
+    }
+
+    /// Lets everyone see the data, or not.
+    pub const fn set_public(&mut self, public: bool) {
+        self.mode =
+            if public { self.mode | Self::OTHERS_READ } else { self.mode & !Self::OTHERS_READ };
+    }
+
+    /// Whether the mode bits let a user write.
+    #[must_use]
+    pub const fn lets_write(&self, uid: u32, gid: u32) -> bool {
+        let bit = if uid == self.uid {
+            0o200
+        } else if gid == self.gid {
+            0o020
+        } else {
+            0o002
+        };
+        uid == 0 || self.mode & bit != 0
+    }
 
     /// Whether the sticky bit keeps the image from being removed or replaced.
     #[must_use]
@@ -318,12 +215,18 @@ pub struct Image {
     pub updated_at: Timestamp,
     /// When the status last changed.
     pub status_at: Timestamp,
+    /// When it did by the store's own clock: what its time in the trash is counted from.
+    pub entered_at: StoreTime,
     /// When the content last changed, or what a tool set.
     pub modified_at: Timestamp,
     /// The status to restore to.
     pub origin: Option<Status>,
     /// The digest that this id is bound to since it was first active.
     pub bound_digest: Option<Digest>,
+    /// Without data it is nothing by itself: it was made to replace another, or to be imported.
+    pub is_provisional: bool,
+    /// The size that was declared for it, in bytes.
+    pub expected_size: Option<u64>,
     /// Why it is where it is, for a person to read.
     pub message: Option<String>,
 }
@@ -335,10 +238,16 @@ impl Image {
         Subject { status: self.status, protected: self.ownership.is_protected() }
     }
 
+    /// Whether it may still be said what the data must be: as long as that has not all come.
+    #[must_use]
+    pub fn may_be_declared(&self) -> bool {
+        self.status.creation() == Some(self.status) || self.status.failure(false).is_some()
+    }
+
     /// The record after `step` was taken at `now`. What the step does outside of the record is the
     /// catalog's to do.
     #[must_use]
-    pub fn stepped(&self, step: Step, now: Timestamp) -> Self {
+    pub fn stepped(&self, step: Step, now: Moment) -> Self {
         let mut next = self.clone();
         for effect in step.effects {
             match effect {
@@ -354,18 +263,11 @@ impl Image {
         if next.status.restore_event().is_none() && step.to.restore_event().is_some() {
             next.origin = None;
         }
+        next.is_provisional = false;
         next.status = step.to;
-        next.status_at = now;
-        next.updated_at = now;
+        next.status_at = now.at;
+        next.entered_at = now.age;
+        next.updated_at = now.at;
         next
-    }
-}
-
-impl Content {
-    const fn reclaimed(self) -> Self {
-        match self {
-            Self::Sealed(seal) | Self::Gone(seal) => Self::Gone(seal),
-            Self::Absent | Self::Staged => Self::Absent,
-        }
     }
 }

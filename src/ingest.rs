@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::{Digest, Seal};
 use crate::inspect;
 use crate::store::{Extent, Seek, StoreFile};
@@ -20,6 +20,9 @@ const WRITE_BACK_BYTES: u64 = 8 << 20;
 
 /// What stands for a hole when it is hashed.
 static ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
+
+/// Who is told how many bytes are done, and may end the work by an error.
+pub type Watch<'a> = dyn Fn(u64) -> Result<()> + 'a;
 
 /// Data on its way into the store.
 #[derive(Debug)]
@@ -114,16 +117,71 @@ impl Upload {
         Ok(())
     }
 
+    /// Takes all data of `source`, which is written there, holes and all, and hashes it on the way.
+    /// `watch` is told how many bytes are done, and ends it by an error.
+    ///
+    /// # Errors
+    /// What `watch` says, or one of the two can't be read or written.
+    pub fn take(&mut self, source: &StoreFile, watch: &Watch<'_>) -> Result<()> {
+        let size_bytes = source.size_bytes()?;
+        self.set_size(size_bytes)?;
+        let mut at = 0;
+        let mut chunk = vec![0; CHUNK_BYTES];
+        while let Some(data) = source.seek(Seek::Data, at)? {
+            let end = source.seek(Seek::Hole, data)?.unwrap_or(size_bytes).min(size_bytes);
+            self.hash_zeros(data);
+            at = data;
+            while at < end {
+                watch(at)?;
+                let wanted = bounded(&chunk, end - at).len();
+                let buffer = chunk.get_mut(..wanted).unwrap_or_default();
+                let count = source.read_at(at, buffer)?;
+                if count == 0 {
+                    return Err(Error::Damaged(format!("{} became shorter", source.name())));
+                }
+                self.write(at, chunk.get(..count).unwrap_or_default())?;
+                at += count as u64;
+            }
+        }
+        self.hash_zeros(size_bytes);
+        Ok(())
+    }
+
+    /// Takes all data of `source` as the beginning of what is uploaded, without looking at it.
+    ///
+    /// # Errors
+    /// One of the two can't be read or written.
+    pub fn copy(&mut self, source: &StoreFile) -> Result<()> {
+        let size_bytes = source.size_bytes()?;
+        self.set_size(size_bytes)?;
+        let mut at = 0;
+        while let Some(data) = source.seek(Seek::Data, at)? {
+            let end = source.seek(Seek::Hole, data)?.unwrap_or(size_bytes).min(size_bytes);
+            self.staged.copy_from(source, Extent { offset: data, length: end - data })?;
+            at = end;
+        }
+        Ok(())
+    }
+
     /// Says what the bytes are, all of them, as they are now.
     ///
     /// # Errors
     /// They can't be read.
     pub fn examine(&mut self) -> Result<Seal> {
+        self.examine_watched(&|_| Ok(()))
+    }
+
+    /// The same. `watch` is told how many bytes are hashed, and ends it by an error; what is hashed by
+    /// then need not be hashed again.
+    ///
+    /// # Errors
+    /// What `watch` says, or the bytes can't be read.
+    pub fn examine_watched(&mut self, watch: &Watch<'_>) -> Result<Seal> {
         if self.is_stale || self.hashed_bytes != self.size_bytes {
-            self.hash_again()?;
+            self.hash_again(watch)?;
         }
         let format = inspect::detect(self.staged.as_ref(), self.size_bytes)
-            .map_err(|error| crate::error::Error::io("read", self.staged.name(), error))?;
+            .map_err(|error| Error::io("read", self.staged.name(), error))?;
         Ok(Seal {
             digest: Digest::from_bytes(*self.hasher.finalize().as_bytes()),
             size_bytes: self.size_bytes,
@@ -132,7 +190,7 @@ impl Upload {
         })
     }
 
-    fn hash_again(&mut self) -> Result<()> {
+    fn hash_again(&mut self, watch: &Watch<'_>) -> Result<()> {
         if self.is_stale {
             self.hasher.reset();
             self.hashed_bytes = 0;
@@ -145,7 +203,7 @@ impl Upload {
             self.hash_zeros(data);
             let hole = self.staged.seek(Seek::Hole, data)?;
             let hole = hole.unwrap_or(self.size_bytes).min(self.size_bytes);
-            self.hash_data(hole, &mut chunk)?;
+            self.hash_data(hole, &mut chunk, watch)?;
         }
         Ok(())
     }
@@ -158,8 +216,9 @@ impl Upload {
         }
     }
 
-    fn hash_data(&mut self, end: u64, chunk: &mut [u8]) -> Result<()> {
+    fn hash_data(&mut self, end: u64, chunk: &mut [u8], watch: &Watch<'_>) -> Result<()> {
         while self.hashed_bytes < end {
+            watch(self.hashed_bytes)?;
             let wanted = bounded(chunk, end - self.hashed_bytes).len();
             let Some(buffer) = chunk.get_mut(..wanted) else {
                 break;
@@ -167,7 +226,7 @@ impl Upload {
             let count = self.staged.read_at(self.hashed_bytes, buffer)?;
             if count == 0 {
                 let what = format!("{} is shorter than it was written", self.staged.name());
-                return Err(crate::error::Error::Damaged(what));
+                return Err(Error::Damaged(what));
             }
             self.hasher.update(chunk.get(..count).unwrap_or_default());
             self.hashed_bytes += count as u64;

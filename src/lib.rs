@@ -4,13 +4,14 @@
 //! before it only:
 //!
 //! - [`lifecycle`]: what may happen to an image; alone decides.
-//! - [`image`]: what an image is. [`failpoint`]: where the tests stop the daemon. `sys`: system calls.
+//! - [`image`]: what an image is. [`task`]: what a task is. [`failpoint`]: where the tests stop the daemon. `sys`: system calls.
 //!   `mountinfo`: what is mounted where.
 //! - [`error`]: what can go wrong, and one table of what it means to a caller. [`inspect`]: what a content
 //!   is, from its bytes. [`text`]: how quantities read.
-//! - [`registry`]: the records. [`store`]: the bytes.
+//! - [`registry`]: the records. [`store`]: the bytes. [`location`]: files that lie elsewhere.
 //! - [`ingest`]: one upload: its digest and its seal.
 //! - [`catalog`]: every verb of the product; the only place that pairs registry with store.
+//! - [`tasks`]: who does what takes long.
 //! - [`fs`]: the mount, through fuser.
 //! - [`config`]: what the operator chose. [`cli`]: the commands.
 //!
@@ -33,8 +34,11 @@ pub mod image;
 pub mod ingest;
 pub mod inspect;
 pub mod lifecycle;
+pub mod location;
 mod mountinfo;
 pub mod registry;
 pub mod store;
 mod sys;
+pub mod task;
+pub mod tasks;
 pub mod text;

@@ -18,11 +18,13 @@
 use std::fmt;
 
 mod event;
+mod movement;
 mod status;
 mod table;
 mod task;
 
 pub use event::Event;
+pub use movement::{MOVES, Move, decide_move, moved};
 pub use status::{Access, Status};
 pub use table::{Row, TABLE};
 pub use task::{TASK_TABLE, TaskDecision, TaskEvent, TaskRow, TaskStatus, decide_task};
@@ -70,6 +72,16 @@ pub enum Reason {
         /// What was asked for.
         event: Event,
     },
+    /// The image came to the trash from another status than the one it is to be restored to.
+    NotItsOrigin {
+        /// What was asked for.
+        event: Event,
+    },
+    /// The image is kept in the trash for a time that has not passed.
+    TooEarly {
+        /// What was asked for.
+        event: Event,
+    },
 }
 
 impl fmt::Display for Reason {
@@ -84,6 +96,14 @@ impl fmt::Display for Reason {
                     "{} is refused: the image is protected (chmod -t takes that off)",
                     event.name()
                 )
+            }
+            Self::NotItsOrigin { event } => write!(
+                f,
+                "{} is refused: an image goes back to where it was removed from",
+                event.name()
+            ),
+            Self::TooEarly { event } => {
+                write!(f, "{} is refused: min_trash_time has not passed", event.name())
             }
         }
     }

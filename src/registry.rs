@@ -6,9 +6,11 @@
 
 use crate::error::Result;
 use crate::image::{
-    Digest, IdPrefix, Image, ImageId, ImageName, ImageNumber, Ownership, Timestamp,
+    Digest, IdPrefix, Image, ImageId, ImageName, ImageNumber, Moment, Ownership, StoreTime,
+    Timestamp,
 };
-use crate::lifecycle::Status;
+use crate::lifecycle::{Status, TaskStatus};
+use crate::task::{Task, TaskDraft, TaskId, TaskNumber};
 
 mod sqlite;
 
@@ -25,8 +27,52 @@ pub struct Draft {
     pub status: Status,
     /// Whose it is.
     pub ownership: Ownership,
+    /// Without data it is nothing by itself.
+    pub is_provisional: bool,
     /// When it was made; all its times begin so.
-    pub created_at: Timestamp,
+    pub created: Moment,
+}
+
+/// How many transitions are remembered at least.
+pub const TRANSITIONS_KEPT: u32 = 4096;
+
+/// A change of a status that was committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// When.
+    pub at: Timestamp,
+    /// Of which image.
+    pub id: ImageId,
+    /// What it was called then.
+    pub name: ImageName,
+    /// The status before; none when it was made.
+    pub from: Option<Status>,
+    /// The status after; none when its record was dropped.
+    pub to: Option<Status>,
+    /// Why, in the words of the transition table.
+    pub cause: String,
+    /// Who asked for it; none when it happened by itself.
+    pub uid: Option<u32>,
+}
+
+/// A change of a task.
+#[derive(Clone, Debug)]
+pub enum TaskChange {
+    /// Record it.
+    Create(TaskDraft),
+    /// Replace its record, of the version that was read.
+    Update(Task),
+    /// Drop its record, of the version that was read.
+    Forget(Task),
+}
+
+/// How long the store had lived at a moment by the clock on the wall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockMark {
+    /// By its own clock.
+    pub lived: StoreTime,
+    /// By the clock on the wall.
+    pub at: Timestamp,
 }
 
 /// Sealed data that no record holds any more, to be given back. It is remembered until that is done.
@@ -39,22 +85,27 @@ pub struct Reclaim {
 }
 
 /// Whether a commit must be on the disk before it is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
     /// It survives the end of the daemon, not a loss of power.
+    #[default]
     Transient,
     /// It survives a loss of power.
     Durable,
 }
 
 /// A set of changes that happen together.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Change {
     /// Records to replace, each with the version that was read. One that gives up a unique name
     /// comes before the one that takes it.
     pub updates: Vec<Image>,
-    /// Records to drop.
+    /// Records to drop; they go first.
     pub forgotten: Vec<Image>,
+    /// What is changed of tasks.
+    pub tasks: Vec<TaskChange>,
+    /// What is to be remembered of it.
+    pub transitions: Vec<Transition>,
     /// Data that is to be given back once this is committed.
     pub reclaims: Vec<Reclaim>,
     /// What the commit must survive.
@@ -76,6 +127,24 @@ pub struct Listed {
     /// The record.
     pub image: Image,
     /// Whether a newer image of the same status bears the plain name.
+    pub is_shadowed: bool,
+}
+
+/// A task by one of its keys.
+#[derive(Clone, Copy, Debug)]
+pub enum TaskKey {
+    /// By identity.
+    Id(TaskId),
+    /// By number.
+    Number(TaskNumber),
+}
+
+/// A task as a folder lists it.
+#[derive(Clone, Debug)]
+pub struct ListedTask {
+    /// The record.
+    pub task: Task,
+    /// Whether a newer task of the same status bears the plain name.
     pub is_shadowed: bool,
 }
 
@@ -159,6 +228,77 @@ pub trait Registry: Send + Sync {
     /// The registry can't be read.
     fn is_referenced(&self, digest: &Digest) -> Result<bool>;
 
+    /// At most `limit` of the images that hold the content.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    fn holders(&self, digest: &Digest, limit: u32) -> Result<Vec<Image>>;
+
+    /// At most `limit` of the images that have had a status, which time ends, since `until` or longer:
+    /// those that have had it longest come first.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    fn due(&self, status: Status, until: StoreTime, limit: u32) -> Result<Vec<Image>>;
+
+    /// The last transitions, the earliest first.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    fn transitions(&self) -> Result<Vec<Transition>>;
+
+    /// The task of `key`, if there is one.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    fn task(&self, key: TaskKey) -> Result<Option<Task>>;
+
+    /// The newest task of that name and status or, with a prefix, the one whose id begins so.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    fn find_task(
+        &self,
+        status: TaskStatus,
+        name: &ImageName,
+        prefix: Option<IdPrefix>,
+    ) -> Result<Option<Task>>;
+
+    /// At most `limit` tasks of a status with a number above `after`, in the order of numbers.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    fn task_page(
+        &self,
+        status: TaskStatus,
+        after: TaskNumber,
+        limit: u32,
+    ) -> Result<Vec<ListedTask>>;
+
+    /// The tasks that entered a status last, the latest first.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    fn latest_tasks(&self, status: TaskStatus, limit: u32) -> Result<Vec<Task>>;
+
+    /// At most `limit` of the tasks that have had a status since `until` or longer.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    fn tasks_due(&self, status: TaskStatus, until: StoreTime, limit: u32) -> Result<Vec<Task>>;
+
+    /// How long the store had lived when that was last noted.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    fn clock(&self) -> Result<Option<ClockMark>>;
+
+    /// Notes how long the store has lived.
+    ///
+    /// # Errors
+    /// The registry can't write.
+    fn set_clock(&self, mark: ClockMark) -> Result<()>;
+
     /// At most `limit` of the data still to be given back.
     ///
     /// # Errors
@@ -176,12 +316,7 @@ impl Change {
     /// A change of one record that need not wait for the disk.
     #[must_use]
     pub fn update(image: Image) -> Self {
-        Self {
-            updates: vec![image],
-            forgotten: Vec::new(),
-            reclaims: Vec::new(),
-            durability: Durability::Transient,
-        }
+        Self { updates: vec![image], ..Self::default() }
     }
 
     /// The same change, answered only when it is on the disk.

@@ -33,6 +33,12 @@ pub trait Store: Send + Sync {
     /// There is one already, or the disk refuses.
     fn stage(&self, id: ImageId) -> Result<StoreFile>;
 
+    /// The staged data of `id` to go on writing, made if there is none.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    fn stage_again(&self, id: ImageId) -> Result<StoreFile>;
+
     /// The staged data of `id`, if there is any, to read.
     ///
     /// # Errors
@@ -70,6 +76,13 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// It is not there, or can't be opened.
     fn open(&self, digest: &Digest) -> Result<Arc<StoreFile>>;
+
+    /// Notes that sealed data is damaged: it is kept for those who may read it all the same, and the
+    /// next whole copy takes its place.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    fn mark_damaged(&self, digest: &Digest) -> Result<()>;
 
     /// Drops sealed data; harmless if it is gone.
     ///

@@ -23,7 +23,13 @@ pub fn bytes(count: u64) -> String {
 /// How long ago `from` is at `to`, in the largest unit that fits.
 #[must_use]
 pub fn age(from: Timestamp, to: Timestamp) -> String {
-    let seconds = to.as_nanoseconds().saturating_sub(from.as_nanoseconds()).max(0) / 1_000_000_000;
+    let passed = to.as_nanoseconds().saturating_sub(from.as_nanoseconds()).max(0);
+    span(u64::try_from(passed).unwrap_or(0) / 1_000_000_000)
+}
+
+/// A span of time in the largest unit that fits.
+#[must_use]
+pub fn span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{}m", seconds / 60),

@@ -3,16 +3,16 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::Shared;
 use super::manifest::Manifest;
 use super::reserve::Claim;
-use super::{Content, Shared};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
-use crate::image::{Digest, ImageId};
+use crate::image::{Content, Digest, ImageId};
 use crate::registry::Key;
 
 /// How many contents are given back between two commits.
@@ -20,6 +20,12 @@ const BATCH: u32 = 64;
 
 /// How long the keeper waits before it tries again what did not succeed.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// The shortest sleep: what is due in less can wait so long.
+const BLINK: Duration = Duration::from_millis(10);
+
+/// How often it is noted how long the store has lived. A crash makes what is due later by that at most.
+const NOTE: Duration = Duration::from_secs(300);
 
 /// Orphans that are looked at in one sweep; the rest waits for the next mount.
 const ORPHANS_MAX: usize = 10_000;
@@ -36,22 +42,28 @@ struct Wanted {
     stop: bool,
 }
 
-/// The handle to the keeper's thread.
+/// The handle to the keeper's thread, and to the one that hashes what is staged.
 pub(super) struct Keeper {
     signal: Arc<Signal>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Keeper {
     /// Starts the thread.
     pub(super) fn start(shared: Arc<Shared>) -> Result<Self> {
         let signal = Arc::new(Signal::default());
-        let its_signal = Arc::clone(&signal);
-        let thread = std::thread::Builder::new()
-            .name("keeper".into())
-            .spawn(move || keep(&shared, &its_signal))
-            .map_err(|error| Error::io("start thread", "keeper", error))?;
-        Ok(Self { signal, thread: Mutex::new(Some(thread)) })
+        let spawn = |name: &str, work: fn(&Shared, &Signal)| {
+            let (shared, signal) = (Arc::clone(&shared), Arc::clone(&signal));
+            std::thread::Builder::new()
+                .name(name.into())
+                .spawn(move || work(&shared, &signal))
+                .map_err(|error| Error::io("start thread", name, error))
+        };
+        let prepare: fn(&Shared, &Signal) =
+            |shared, signal| shared.prepare_staged(|| signal.wanted.lock().stop);
+        let threads = vec![spawn("keeper", keep)?, spawn("stager", prepare)?];
+        Ok(Self { signal, shared, threads: Mutex::new(threads) })
     }
 
     /// Tells the thread that there may be work.
@@ -64,24 +76,30 @@ impl Keeper {
     pub(super) fn stop(&self) {
         self.signal.wanted.lock().stop = true;
         self.signal.changed.notify_one();
-        let thread = self.thread.lock().take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            log::error!("the keeper ended in a panic");
+        self.shared.staging.wake();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
+            if thread.join().is_err() {
+                log::error!("a thread of the keeper ended in a panic");
+            }
         }
     }
 }
 
 fn keep(shared: &Shared, signal: &Signal) {
     report("sweep", shared.sweep_orphans(|| signal.wanted.lock().stop));
+    let mut noted = Instant::now();
     loop {
+        let nap = shared.pass_time().unwrap_or_else(|error| {
+            log::error!("op=pass_time errno={}: {error}", error.errno());
+            RETRY
+        });
+        report("clock", shared.note_time(&mut noted));
         let is_done = report("reclaim", shared.drain_reclaims()) & shared.settle_kept();
+        let nap = if is_done { nap.max(BLINK) } else { RETRY };
         let mut wanted = signal.wanted.lock();
-        while !wanted.work && !wanted.stop {
-            if is_done {
-                signal.changed.wait(&mut wanted);
-            } else if signal.changed.wait_for(&mut wanted, RETRY).timed_out() {
-                break;
-            }
+        if !wanted.work && !wanted.stop {
+            signal.changed.wait_for(&mut wanted, nap);
         }
         wanted.work = false;
         if wanted.stop {
@@ -98,6 +116,14 @@ fn report(op: &str, outcome: Result<()>) -> bool {
 }
 
 impl Shared {
+    fn note_time(&self, noted: &mut Instant) -> Result<()> {
+        if noted.elapsed() < NOTE {
+            return Ok(());
+        }
+        *noted = Instant::now();
+        self.registry.set_clock(self.clock.mark())
+    }
+
     fn drain_reclaims(&self) -> Result<()> {
         while self.reclaim()? {}
         Ok(())

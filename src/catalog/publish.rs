@@ -9,60 +9,15 @@ use std::sync::Arc;
 
 use super::reserve::Claim;
 use super::upload::State;
-use super::{CONFLICTS_MAX, Catalog, Shared, UploadSession, manifest::Manifest};
+use super::{Catalog, Shared, UploadSession, manifest::Manifest};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
-use crate::image::{Content, Image, ImageId, Seal};
+use crate::image::{Content, Image, ImageId, Seal, Timestamp};
 use crate::ingest::Upload;
-use crate::lifecycle::{Decision, Event, decide};
+use crate::lifecycle::{Decision, decide};
 use crate::registry::{Change, Durability, Key, Reclaim};
-use crate::store::Extent;
-
-/// A change of an upload's extent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resize {
-    /// Cut or grow to this length, as ftruncate(2).
-    To(u64),
-    /// Allocate or free, as fallocate(2) with these mode bits.
-    Allocate {
-        /// The mode bits.
-        mode: u32,
-        /// The stretch.
-        extent: Extent,
-    },
-}
 
 impl Catalog {
-    /// Writes `data` at `offset`. The first byte makes a queued image `saving`; a write after a vote
-    /// withdraws the vote.
-    ///
-    /// # Errors
-    /// The upload has failed before, the image was removed, or the disk refuses. The error stays: the
-    /// upload can't be closed into success.
-    pub fn write(&self, session: &UploadSession, offset: u64, data: &[u8]) -> Result<()> {
-        self.shared.change(session, |upload| upload.write(offset, data))
-    }
-
-    /// Changes the length or the allocation of an upload. A length of zero before any data makes
-    /// the image an explicitly empty one.
-    ///
-    /// # Errors
-    /// As [`write`](Self::write).
-    pub fn resize(&self, session: &UploadSession, resize: Resize) -> Result<()> {
-        if resize == Resize::To(0) {
-            let mut state = session.state.lock();
-            if !state.is_begun && state.failure.is_none() {
-                session.check_not_cancelled()?;
-                state.is_emptied = true;
-                return Ok(());
-            }
-        }
-        self.shared.change(session, |upload| match resize {
-            Resize::To(size_bytes) => upload.set_size(size_bytes),
-            Resize::Allocate { mode, extent } => upload.allocate(mode, extent),
-        })
-    }
-
     /// Checks the upload and makes it durable: after that, only a loss of the disk keeps it from
     /// becoming active. An image without data is made durable as it is.
     ///
@@ -71,7 +26,7 @@ impl Catalog {
     pub fn vote(&self, session: &UploadSession) -> Result<()> {
         let mut state = session.state.lock();
         session.check_not_cancelled()?;
-        if !state.is_begun && !state.is_emptied {
+        if session.is_staging() || (!state.is_begun && !state.is_emptied) {
             drop(state);
             return self.shared.registry.flush();
         }
@@ -80,6 +35,9 @@ impl Catalog {
 
     /// Lets the upload fail: its writer did.
     pub fn fail(&self, session: &UploadSession, failure: Error) {
+        if session.is_staging() {
+            return;
+        }
         let mut state = session.state.lock();
         if state.seal.take().is_some()
             && let Err(error) = self.shared.unseal(session.id(), None)
@@ -96,65 +54,10 @@ impl Catalog {
 }
 
 impl Shared {
-    /// Changes the bytes of an upload, beginning it or withdrawing its vote where that is due. The
-    /// first error stays.
-    fn change(
-        &self,
-        session: &UploadSession,
-        work: impl FnOnce(&mut Upload) -> Result<()>,
-    ) -> Result<()> {
-        let mut state = session.state.lock();
-        session.check_not_cancelled()?;
-        if let Some(failure) = &state.failure {
-            return Err(failure.clone());
-        }
-        let done = self.ready(session, &mut state).and_then(|upload| {
-            work(upload)?;
-            session.grew(upload.size_bytes());
-            Ok(())
-        });
-        done.inspect_err(|error| {
-            if !error.spoils_upload() {
-                return;
-            }
-            log::warn!("image={} op=write errno={}: {error}", session.id(), error.errno());
-            state.failure = Some(error.clone());
-        })
-    }
-
-    fn ready<'a>(&self, session: &UploadSession, state: &'a mut State) -> Result<&'a mut Upload> {
-        if state.seal.is_some() {
-            self.unseal(session.id(), None)?;
-            state.seal = None;
-        }
-        if !state.is_begun {
-            self.begin(session.id())?;
-            state.is_begun = true;
-            hit(Failpoint::BeginRecorded);
-        }
-        if state.upload.is_none() {
-            let staged = Arc::new(self.store.stage(session.id())?);
-            hit(Failpoint::BeginStaged);
-            session.set_staged(Some(Arc::clone(&staged)));
-            state.upload = Some(Upload::new(staged));
-        }
-        state.upload.as_mut().ok_or(Error::BadHandle)
-    }
-
-    fn begin(&self, id: ImageId) -> Result<()> {
-        let begun =
-            self.transition(id, |_| Ok(Event::Write), |next| next.content = Content::Staged);
-        match begun {
-            // Whoever removed the image was faster.
-            Err(Error::NotFound | Error::Denied(_)) => Err(Error::Cancelled),
-            other => other.map(|_| ()),
-        }
-    }
-
     /// Takes a sealed record back: the data is about to change, or the upload failed. The content it
     /// held may be nobody's now.
-    fn unseal(&self, id: ImageId, message: Option<String>) -> Result<()> {
-        for _ in 0..CONFLICTS_MAX {
+    pub(super) fn unseal(&self, id: ImageId, message: Option<String>) -> Result<()> {
+        self.until_settled(|| {
             let mut image = self.load(id)?;
             let Content::Sealed(seal) = image.content else { return Ok(()) };
             if image.status.publication().is_none() {
@@ -165,22 +68,18 @@ impl Shared {
             image.message.clone_from(&message);
             let mut change = Change::update(image);
             change.reclaims.push(Reclaim { id, digest: seal.digest });
-            match self.registry.commit(change) {
-                Err(Error::Conflict) => {}
-                done => return done,
-            }
-        }
-        Err(Error::Conflict)
+            self.commit(change)
+        })
     }
 
     /// Whether the image may take its name when it is published: whoever has the name may be another
     /// user's, or protected.
-    fn check_name(&self, id: ImageId) -> Result<()> {
+    pub(super) fn check_name(&self, id: ImageId) -> Result<()> {
         let image = self.load(id)?;
         let Some(event) = image.status.publication() else { return Err(Error::Cancelled) };
         match decide(image.subject(), event) {
             Decision::Step(step) => {
-                self.evict_holder(&image, step.to, &mut Change::update(image.clone()))
+                self.evict_holder(&image, step.to, None, &mut Change::default()).map(|_| ())
             }
             Decision::Already => Ok(()),
             Decision::Denied(reason) => Err(reason.into()),
@@ -219,9 +118,27 @@ impl Shared {
         let seal = upload.examine()?;
         self.store.sync(upload.file())?;
         hit(Failpoint::VoteSynced);
-        self.amend(session.id(), Durability::Durable, |mut image| {
+        self.commit_seal(session.id(), seal, Some(session.modified_at()))?;
+        hit(Failpoint::VoteRecorded);
+        Ok(seal)
+    }
+
+    /// Commits durably what the content of an image is, if it is what was declared.
+    pub(super) fn commit_seal(
+        &self,
+        id: ImageId,
+        seal: Seal,
+        modified_at: Option<Timestamp>,
+    ) -> Result<()> {
+        self.amend(id, Durability::Durable, |mut image| {
             if image.status.publication().is_none() {
                 return Err(Error::Cancelled);
+            }
+            if let Some(expected) = image.expected_size.filter(|size| *size != seal.size_bytes) {
+                return Err(Error::Rejected(format!(
+                    "its size is {} bytes, and {expected} were declared: copy it again",
+                    seal.size_bytes
+                )));
             }
             if image.bound_digest.is_some_and(|bound| bound != seal.digest) {
                 return Err(Error::Rejected(format!(
@@ -230,11 +147,9 @@ impl Shared {
                 )));
             }
             image.content = Content::Sealed(seal);
-            image.modified_at = session.modified_at();
+            image.modified_at = modified_at.unwrap_or(image.modified_at);
             Ok(Some(image))
-        })?;
-        hit(Failpoint::VoteRecorded);
-        Ok(seal)
+        })
     }
 
     /// The last close: commits what the session came to, and ends it. With a failure, an upload that
@@ -242,7 +157,12 @@ impl Shared {
     pub(super) fn finish(&self, session: &Arc<UploadSession>, failure: Option<Error>) {
         let id = session.id();
         let mut state = session.state.lock();
-        let outcome = self.settle(session, &mut state, failure);
+        let outcome = if session.is_staging() {
+            let upload = state.upload.take();
+            self.leave_staged(session, upload).map_err(|error| (None, error))
+        } else {
+            self.settle(session, &mut state, failure)
+        };
         // The staged file is closed before anybody is told, so that its space is free.
         *state = State::default();
         drop(state);
@@ -269,7 +189,9 @@ impl Shared {
         let failure = state.failure.clone().or_else(|| failure.filter(|_| state.seal.is_none()));
         let voted = match failure {
             Some(failure) => Err(failure),
-            None if !state.is_begun && !state.is_emptied => return discarded(),
+            None if !state.is_begun && !state.is_emptied => {
+                return self.drop_unused(id).map_err(|error| (None, error));
+            }
             None => self.vote(session, state),
         };
         // The staged file is closed before its end is recorded: the disk may be full.
@@ -302,13 +224,20 @@ impl Shared {
         self.write_manifest(&image);
         hit(Failpoint::PublishManifested);
         let publication = |image: &Image| image.status.publication().ok_or(Error::Cancelled);
-        let published = self.transition(id, publication, |next| next.message = None);
+        let published = self.transition(id, None, publication, |next, _| {
+            next.message = None;
+            Ok(())
+        });
         drop(content);
         hit(Failpoint::PublishRecorded);
         match published {
             // Removed meanwhile: its manifest may have been dropped before it was written.
             Err(Error::Cancelled | Error::NotFound) => self.drop_manifest_unless_sealed(id),
-            other => other.map(|_| ()),
+            Err(error) => Err(error),
+            Ok(taken) => {
+                self.recents.note(id, taken.and_then(|taken| taken.evicted));
+                Ok(())
+            }
         }
     }
 
@@ -339,7 +268,10 @@ impl Shared {
         hit(Failpoint::FailDiscarded);
         let retry = self.policy.retry_failed_upload;
         let choose = |image: &Image| image.status.failure(retry).ok_or(Error::Cancelled);
-        let killed = self.transition(id, choose, |next| next.message = Some(failure.to_string()));
+        let killed = self.transition(id, None, choose, |next, _| {
+            next.message = Some(failure.to_string());
+            Ok(())
+        });
         hit(Failpoint::FailRecorded);
         match killed {
             // It is where nothing is killed: queued, as an explicitly empty one, or removed.

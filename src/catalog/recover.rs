@@ -9,6 +9,7 @@ use crate::failpoint::{Failpoint, hit};
 use crate::image::{Content, Image, ImageNumber, Seal};
 use crate::ingest::Upload;
 use crate::lifecycle::Status;
+use crate::registry::Key;
 
 /// Records that are read at once.
 const PAGE: u32 = 256;
@@ -29,7 +30,12 @@ impl Shared {
             }
         }
         hit(Failpoint::RecoverSettled);
-        let strays = self.store.discard_strays(&|_| false)?;
+        let strays = self.store.discard_strays(&|id| {
+            // What can't be read now is kept.
+            self.registry
+                .image(Key::Id(id))
+                .is_ok_and(|image| image.is_some_and(|image| image.status.keeps_staged_data()))
+        })?;
         if strays > 0 {
             log::info!("op=recover: {strays} stray files in staging were removed");
         }
@@ -46,6 +52,9 @@ impl Shared {
                 // One image that can't be read does not keep the others.
                 Err(error) => self.kill(image.id, &error),
             },
+            // Its task goes on with it.
+            Content::Staged | Content::Absent if image.status.keeps_staged_data() => Ok(()),
+            Content::Absent if image.is_provisional => self.drop_unused(image.id),
             Content::Staged => self.kill(image.id, &Error::WriterFailed(stopped.into())),
             // A queued image without data stays what it is; a saving one had its first byte on the way.
             Content::Absent | Content::Gone(_) if image.status.failure(false).is_none() => Ok(()),

@@ -1,11 +1,11 @@
 //! What is done to an image by its name: removing it, renaming it, changing whose it is.
 
-use super::{Actor, CONFLICTS_MAX, Catalog, Shared, now};
+use super::{Actor, Catalog, Shared};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
 use crate::image::{Image, ImageId, ImageName, Timestamp};
 use crate::lifecycle::{Decision, Event, Status, decide};
-use crate::registry::{Change, Durability};
+use crate::registry::{Change, Durability, Key};
 
 /// What of an image's attributes is to change; none of a field leaves it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,9 +40,10 @@ impl Catalog {
                     "only root may drop the record of a deleted image",
                 ));
             }
+            self.shared.check_trash_time(image, event)?;
             Ok(event)
         };
-        self.shared.transition(id, choose, |_| {})?;
+        self.shared.transition(id, Some(actor), choose, |_, _| Ok(()))?;
         hit(Failpoint::RemoveRecorded);
         self.shared.cut_off_removed(id)?;
         hit(Failpoint::RemoveDiscarded);
@@ -56,19 +57,17 @@ impl Catalog {
     /// # Errors
     /// The caller does not govern both, the name is taken and may not be, or protection forbids it.
     pub fn rename(&self, id: ImageId, name: &ImageName, rename: Rename) -> Result<()> {
-        for _ in 0..CONFLICTS_MAX {
-            let change = self.shared.renamed(id, name, rename)?;
-            match self.shared.registry.commit(change) {
-                Err(Error::Conflict) => {}
-                Err(error) => return Err(error),
-                Ok(()) => {
-                    log::info!("image={id} name={:?} op=rename", name.as_str());
-                    self.keeper.wake();
-                    return Ok(());
-                }
-            }
+        let replaced = self.shared.until_settled(|| {
+            let (change, replaced) = self.shared.renamed(id, name, rename)?;
+            self.shared.commit(change)?;
+            Ok(replaced)
+        })?;
+        log::info!("image={id} name={:?} op=rename", name.as_str());
+        if let Some(replaced) = replaced {
+            self.shared.recents.renamed(id, replaced);
         }
-        Err(Error::Conflict)
+        self.keeper.wake();
+        Ok(())
     }
 
     /// Changes whose an image is, its mode bits, or the time of its content.
@@ -90,6 +89,22 @@ impl Catalog {
     }
 }
 
+impl Catalog {
+    /// Changes what is declared of an image, durably.
+    ///
+    /// # Errors
+    /// The caller does not govern it, or the registry can't write.
+    pub fn declare(&self, id: ImageId, actor: Actor, edit: impl Fn(&mut Image)) -> Result<()> {
+        self.shared.amend(id, Durability::Durable, |mut image| {
+            actor.must_govern(&image)?;
+            edit(&mut image);
+            Ok(Some(image))
+        })?;
+        self.keeper.wake();
+        Ok(())
+    }
+}
+
 /// From where an image is renamed, how a name that is taken is treated, and who asks.
 #[derive(Clone, Copy, Debug)]
 pub struct Rename {
@@ -102,50 +117,68 @@ pub struct Rename {
 }
 
 impl Shared {
-    /// Cuts off the writer of an image that is deleted, and frees its staged data.
+    /// Cuts off the writer of an image that was deleted, and frees its staged data.
     fn cut_off_removed(&self, id: ImageId) -> Result<()> {
-        let is_gone = self.load(id).map_or(true, |image| image.status.publication().is_none());
-        if !is_gone {
-            return Ok(());
-        }
+        let status = self.registry.image(Key::Id(id))?.map(|image| image.status);
+        let is_gone = status
+            .is_none_or(|status| status.publication().is_none() && !status.keeps_staged_data());
+        if is_gone { self.cut_off(id) } else { Ok(()) }
+    }
+
+    /// Cuts off the writer of an image, and frees its staged data.
+    pub(super) fn cut_off(&self, id: ImageId) -> Result<()> {
         if let Some(upload) = self.uploads.of(id) {
             upload.cancel();
         }
+        self.staging.forget(id);
         // An upload that ended meanwhile may have left its data to nobody.
         self.store.discard(id)
     }
 
-    fn renamed(&self, id: ImageId, name: &ImageName, rename: Rename) -> Result<Change> {
+    fn renamed(
+        &self,
+        id: ImageId,
+        name: &ImageName,
+        rename: Rename,
+    ) -> Result<(Change, Option<ImageId>)> {
         let mut image = self.load(id)?;
         if image.status != rename.seen {
             return Err(Error::NotFound);
         }
         rename.actor.must_govern(&image)?;
-        let mut change = Change::update(image.clone());
-        change.updates.clear();
+        let mut change = Change::default();
         let bearer = self.registry.find(image.status, name, None)?;
-        if let Some(bearer) = bearer.filter(|bearer| bearer.id != id) {
-            if rename.no_replace {
-                return Err(Error::Exists);
-            }
-            change = self.replaced(&bearer, rename.actor, change)?;
+        let bearer = bearer.filter(|bearer| bearer.id != id);
+        if bearer.is_some() && rename.no_replace {
+            return Err(Error::Exists);
         }
+        let replaced = bearer
+            .map(|bearer| self.replaced(&bearer, rename.actor, &mut change))
+            .transpose()?
+            .flatten();
         image.name = name.clone();
-        image.updated_at = now();
+        image.updated_at = self.clock.moment().at;
         change.updates.push(image);
-        Ok(change)
+        Ok((change, replaced))
     }
 
-    fn replaced(&self, bearer: &Image, actor: Actor, change: Change) -> Result<Change> {
+    fn replaced(
+        &self,
+        bearer: &Image,
+        actor: Actor,
+        change: &mut Change,
+    ) -> Result<Option<ImageId>> {
         actor.must_govern(bearer)?;
         let event = bearer.status.removal(self.policy.delayed_delete);
         match decide(bearer.subject(), event) {
             Decision::Step(step)
                 if step.to.is_recoverable() || bearer.status.has_unique_names() =>
             {
-                self.stepped(bearer, step, |_| {})
+                let next = self.step(bearer, step, (event, Some(actor)), change);
+                change.updates.push(next);
+                Ok(Some(bearer.id))
             }
-            Decision::Step(_) | Decision::Already => Ok(change),
+            Decision::Step(_) | Decision::Already => Ok(None),
             Decision::Denied(reason) => Err(reason.into()),
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -21,6 +22,10 @@ pub struct UploadSession {
     size_bytes: AtomicU64,
     modified_at: AtomicI64,
     is_cancelled: AtomicBool,
+    /// The data is worked on in place, and nothing is decided at a close.
+    is_staging: bool,
+    /// When somebody last wrote, for uploads that stall.
+    written_at: Mutex<Instant>,
     /// The staged file, to read and to ask without waiting for a write.
     staged: Mutex<Option<Arc<StoreFile>>>,
     /// Held while the upload's own bytes are written, hashed or flushed, and by nothing else: the
@@ -65,6 +70,8 @@ impl UploadSession {
             size_bytes: AtomicU64::new(0),
             modified_at: AtomicI64::new(image.modified_at.as_nanoseconds()),
             is_cancelled: AtomicBool::new(false),
+            is_staging: image.status.is_staging(),
+            written_at: Mutex::new(Instant::now()),
             staged: Mutex::new(None),
             state: Mutex::new(State::default()),
         }
@@ -129,8 +136,25 @@ impl UploadSession {
 
     /// Notes that the data is `size_bytes` long and changed now.
     pub(super) fn grew(&self, size_bytes: u64) {
-        self.size_bytes.store(size_bytes, Ordering::Release);
+        self.has_size(size_bytes);
         self.set_modified_at(now());
+        *self.written_at.lock() = Instant::now();
+    }
+
+    /// Notes how long the data is.
+    pub(super) fn has_size(&self, size_bytes: u64) {
+        self.size_bytes.store(size_bytes, Ordering::Release);
+    }
+
+    /// Whether the data is worked on in place, and nothing is decided at a close.
+    #[must_use]
+    pub const fn is_staging(&self) -> bool {
+        self.is_staging
+    }
+
+    /// How long nobody has written.
+    pub(super) fn idle(&self) -> Duration {
+        self.written_at.lock().elapsed()
     }
 
     /// Cuts the writer off: the image was removed.
@@ -222,7 +246,14 @@ impl Catalog {
     /// # Errors
     /// Its last upload is just ending.
     pub fn open_upload(&self, image: &Image) -> Result<Arc<UploadSession>> {
-        self.shared.uploads.join(image)
+        let session = self.shared.uploads.join(image)?;
+        if session.is_staging()
+            && let Err(error) = self.shared.attach_staged(&session)
+        {
+            self.close_upload(&session);
+            return Err(error);
+        }
+        Ok(session)
     }
 
     /// Closes an upload. The last one commits: what was sealed becomes active, what is not is

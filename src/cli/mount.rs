@@ -16,10 +16,11 @@ use signal_hook::iterator::Signals;
 
 use super::mounts::{self, Unmount};
 use super::{MountArguments, umount};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Parts, SystemTimeSource};
 use crate::config::{Options, Publish};
 use crate::error::{Error, Result};
 use crate::fs::{MountOptions, Mounted, Settings};
+use crate::location::Locations;
 use crate::registry::SqliteRegistry;
 use crate::store::{LocalStore, OpenOptions};
 
@@ -172,7 +173,14 @@ fn serve(store: &Path, mount_point: &Path, options: &Options, is_background: boo
     let local = LocalStore::open(store, open)?;
     start_log(options, is_background.then(|| store.join("sps.log")).as_deref())?;
     let registry = SqliteRegistry::open(&local.registry_path())?;
-    let catalog = Catalog::open(Box::new(registry), Box::new(local), options.policy)?;
+    let real = store.canonicalize().map_err(|error| Error::io("find", store, error))?;
+    let parts = Parts {
+        registry: Box::new(registry),
+        store: Box::new(local),
+        locations: Locations::new(options.location_roots.clone(), real),
+        time: Box::new(SystemTimeSource),
+    };
+    let catalog = Catalog::open(parts, options.policy)?;
     let mounted =
         Mounted::start(catalog, settings(options), mount_point, &mount_options(options, store))?;
     log::info!("op=mount: {} is mounted at {}", store.display(), mount_point.display());
@@ -195,6 +203,7 @@ fn settings(options: &Options) -> Settings {
             Publish::Group => 0o775,
             Publish::All => 0o777,
         },
+        config: options.to_json(),
     }
 }
 

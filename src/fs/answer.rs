@@ -111,7 +111,10 @@ pub(super) fn lines(mount: &Mount, folder: u64, from: u64, mut reply: ReplyDirec
 pub(super) fn full_lines(mount: &Mount, folder: u64, from: u64, mut reply: ReplyDirectoryPlus) {
     let listed = answer("readdirplus", || {
         mount.list(folder, from, &mut |line| {
-            let attr = mount.attributes_of(line.node, line.image);
+            let attr = match line.task {
+                Some(task) => mount.task_attributes(&task),
+                None => mount.attributes_of(line.node, line.image),
+            };
             let inode = INodeNo(line.node.inode());
             !reply.add(inode, line.next, &line.name, &TIME_TO_LIVE, &attr, GENERATION)
         })

@@ -4,13 +4,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{FileAttr, FileType, INodeNo, TimeOrNow};
 
+use super::drafts::Draft;
+use super::handles::Handle;
 use super::mount::{Asker, Mount, Shown};
+use super::names::Found;
 use super::page;
 use super::tree::Node;
 use crate::catalog::{Attributes, Resize, now};
 use crate::error::{Error, Result};
 use crate::image::{Image, Timestamp};
 use crate::store::Space;
+use crate::task::Task;
 
 /// What `cp` takes its buffer size from.
 const BLOCK_BYTES: u32 = 1 << 20;
@@ -35,15 +39,55 @@ impl Mount {
                 let image = self.image(number)?;
                 Ok(self.attributes_of(node, Some(image)))
             }
-            Node::StatusPage => {
-                let mut attr = self.attributes_of(node, None);
-                attr.size = page::render(self)?.len() as u64;
-                attr.blocks = attr.size.div_ceil(SECTOR_BYTES);
-                Ok(attr)
+            Node::Page(page) => Ok(self.sized(node, page::render(self, page)?.len() as u64)),
+            Node::Task(number) => {
+                let task = self.catalog.task_by_number(number)?.ok_or(Error::NotFound)?;
+                Ok(self.task_attributes(&task))
             }
-            Node::Root | Node::Folder(_) | Node::Tasks | Node::TaskFolder(_) | Node::ById => {
-                Ok(self.attributes_of(node, None))
-            }
+            Node::Draft(number) => match self.handles.draft(number).as_deref() {
+                Some(Handle::Draft(draft)) => Ok(self.draft_attributes(draft)),
+                _ => Err(Error::NotFound),
+            },
+            Node::Root
+            | Node::Folder(_)
+            | Node::Tasks
+            | Node::TaskFolder(_)
+            | Node::Own
+            | Node::ById => Ok(self.attributes_of(node, None)),
+        }
+    }
+
+    fn sized(&self, node: Node, size_bytes: u64) -> FileAttr {
+        FileAttr {
+            size: size_bytes,
+            blocks: size_bytes.div_ceil(SECTOR_BYTES),
+            ..self.fixed_attributes(node)
+        }
+    }
+
+    /// The attributes of the file of a task.
+    pub(crate) fn task_attributes(&self, task: &Task) -> FileAttr {
+        let changed = system_time(task.updated_at);
+        FileAttr {
+            mtime: changed,
+            atime: changed,
+            ctime: system_time(task.status_at),
+            crtime: system_time(task.created_at),
+            perm: u16::try_from(task.ownership.mode & 0o7777).unwrap_or(0),
+            uid: task.ownership.uid,
+            gid: task.ownership.gid,
+            ..self.sized(Node::Task(task.number), task.to_text().len() as u64)
+        }
+    }
+
+    /// The attributes of a file that is to become a task.
+    pub(crate) fn draft_attributes(&self, draft: &Draft) -> FileAttr {
+        let author = draft.author();
+        FileAttr {
+            perm: u16::try_from(author.mode & 0o777).unwrap_or(0),
+            uid: author.uid,
+            gid: author.gid,
+            ..self.sized(Node::Draft(draft.number), draft.size_bytes())
         }
     }
 
@@ -56,13 +100,26 @@ impl Mount {
         }
     }
 
+    /// The attributes of a child that was found.
+    pub(crate) fn attributes_found(&self, found: Found) -> FileAttr {
+        match found.task {
+            Some(task) => self.task_attributes(&task),
+            None => self.attributes_of(found.node, found.image),
+        }
+    }
+
     /// What kind of file a node is.
     pub(crate) const fn kind_of(node: Node) -> FileType {
         match node {
-            Node::Root | Node::Folder(_) | Node::Tasks | Node::TaskFolder(_) | Node::ById => {
-                FileType::Directory
+            Node::Root
+            | Node::Folder(_)
+            | Node::Tasks
+            | Node::TaskFolder(_)
+            | Node::Own
+            | Node::ById => FileType::Directory,
+            Node::Page(_) | Node::Image(_) | Node::Task(_) | Node::Draft(_) => {
+                FileType::RegularFile
             }
-            Node::StatusPage | Node::Image(_) => FileType::RegularFile,
             Node::Link(_) => FileType::Symlink,
         }
     }
@@ -70,9 +127,11 @@ impl Mount {
     fn fixed_attributes(&self, node: Node) -> FileAttr {
         let at = system_time(self.started_at);
         let perm = match node {
-            Node::Folder(_) => self.settings.folder_mode,
-            Node::Root | Node::Tasks | Node::TaskFolder(_) | Node::ById => 0o755,
-            Node::StatusPage | Node::Image(_) | Node::Link(_) => 0o444,
+            Node::Folder(_) | Node::TaskFolder(_) => self.settings.folder_mode,
+            Node::Root | Node::Tasks | Node::Own | Node::ById => 0o755,
+            Node::Page(_) | Node::Image(_) | Node::Link(_) | Node::Task(_) | Node::Draft(_) => {
+                0o444
+            }
         };
         FileAttr {
             ino: INodeNo(node.inode()),
@@ -123,10 +182,7 @@ impl Mount {
         setting: Setting,
     ) -> Result<FileAttr> {
         let Node::Image(number) = Self::node(inode)? else {
-            return match setting.size_bytes {
-                Some(_) => Err(Error::NoPermission("it can't be written")),
-                None => self.attributes(inode),
-            };
+            return self.set_other(inode, setting);
         };
         let image = self.image(number)?;
         if let Some(size_bytes) = setting.size_bytes {
@@ -143,12 +199,27 @@ impl Mount {
     }
 }
 
+impl Mount {
+    /// Sets attributes of what is no image: only the length of a draft is one that can be set.
+    fn set_other(&self, inode: u64, setting: Setting) -> Result<FileAttr> {
+        match (setting.size_bytes, Self::node(inode)?) {
+            (Some(size_bytes), Node::Draft(number)) => {
+                match self.handles.draft(number).as_deref() {
+                    Some(Handle::Draft(draft)) => draft.set_size(size_bytes)?,
+                    _ => return Err(Error::NotFound),
+                }
+            }
+            (Some(_), _) => return Err(Error::NoPermission("it can't be written")),
+            (None, _) => {}
+        }
+        self.attributes(inode)
+    }
+}
+
 fn image_attributes(node: Node, shown: &Shown) -> FileAttr {
-    let Shown { image, live, allocated_bytes } = shown;
-    let known = image.content.seal().map_or(0, |seal| seal.size_bytes);
-    let (size, modified_at) =
-        live.map_or((known, image.modified_at), |live| (live.size_bytes, live.modified_at));
-    let modified_at = system_time(modified_at);
+    let Shown { image, live, size_bytes, allocated_bytes } = shown;
+    let size = size_bytes.unwrap_or(0);
+    let modified_at = system_time(live.map_or(image.modified_at, |live| live.modified_at));
     FileAttr {
         ino: INodeNo(node.inode()),
         size,

@@ -4,11 +4,14 @@
 //! has the answer. Nothing here touches the mount itself: that would be a request to oneself.
 
 use std::fs;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use rustix::process::PidfdFlags;
 use signal_hook::low_level::signal_name;
 
 use crate::mountinfo;
+use crate::sys;
 
 /// How far up the family of a process is looked.
 const ANCESTORS_MAX: usize = 64;
@@ -34,6 +37,14 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
+    /// What a status of wait(2) says: the signal in the low seven bits, or the exit status above.
+    fn of_code(code: u32) -> Self {
+        match code & 0x7f {
+            0 => Self::Exit((code >> 8) & 0xff),
+            signal => Self::Signal(i32::try_from(signal).unwrap_or(0)),
+        }
+    }
+
     /// Why an upload of this caller has failed, if it has.
     pub(crate) fn failure(self) -> Option<String> {
         match self {
@@ -75,8 +86,34 @@ struct Family {
 /// for the answer to each FLUSH of what it closes there: only of a process without memory is it asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Exit {
+    is_zombie: bool,
     flags: u64,
     exit_code: u32,
+}
+
+impl Pid {
+    /// A descriptor of the process, by which it can be watched.
+    pub(crate) fn open(self) -> Option<OwnedFd> {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.0).ok()?)?;
+        rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()
+    }
+
+    /// Whether there is such a process, and it has not ended.
+    pub(crate) fn is_alive(self) -> bool {
+        Family::of(self).is_some_and(|family| family.has_memory)
+    }
+
+    /// How the process ended, which its descriptor says that it has.
+    pub(crate) fn ending_of(self, descriptor: BorrowedFd<'_>) -> Ending {
+        // As long as nobody has waited for it, it is a zombie in `/proc`; after that the descriptor
+        // knows. It may be waited for between the two questions.
+        let told = || sys::exit_code(descriptor).ok().flatten().map(i32::cast_unsigned);
+        let code = told().or_else(|| {
+            let zombie = Exit::of(self).filter(|exit| exit.is_zombie);
+            told().or(zombie.map(|exit| exit.exit_code))
+        });
+        code.map_or(Ending::Unknown, Ending::of_code)
+    }
 }
 
 impl Caller {
@@ -113,10 +150,7 @@ impl Caller {
         if !own.is_root() && own.as_raw() != self.uid {
             return Ending::Unknown;
         }
-        match exit.exit_code & 0x7f {
-            0 => Ending::Exit(exit.exit_code >> 8),
-            signal => Ending::Signal(i32::try_from(signal).unwrap_or(0)),
-        }
+        Ending::of_code(exit.exit_code)
     }
 
     /// Whether the caller, or an ancestor who may have lent it the file, has the file open by another
@@ -171,7 +205,11 @@ impl Exit {
         // The first field after the name is field 3.
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         let field = |number: usize| fields.get(number - 3).copied();
-        Some(Self { flags: field(9)?.parse().ok()?, exit_code: field(52)?.parse().ok()? })
+        Some(Self {
+            is_zombie: field(3)? == "Z",
+            flags: field(9)?.parse().ok()?,
+            exit_code: field(52)?.parse().ok()?,
+        })
     }
 }
 
@@ -229,7 +267,7 @@ mod tests {
         let tail = fields.join(" ");
         for name in ["(cp)", "(a b)", "(x) S 1 (y)", "())"] {
             let exit = Exit::parse(&format!("42 {name} {tail}")).expect("a full line");
-            assert_eq!(exit, Exit { flags: 4_194_308, exit_code: 768 });
+            assert_eq!(exit, Exit { is_zombie: false, flags: 4_194_308, exit_code: 768 });
         }
         assert_eq!(Exit::parse("42 (cp"), None);
         assert_eq!(Exit::parse("42 (cp) S 1"), None);

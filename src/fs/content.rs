@@ -1,82 +1,66 @@
-//! Operations on what is open: open, read, write, close.
+//! Operations on what is open: read, write, close.
 
 use fuser::FopenFlags;
 
 use super::caller::Ending;
-use super::gesture::{self, Opening, Usage};
+use super::gesture::{self, Usage};
 use super::handles::{Handle, UploadHandle};
 use super::mount::{Asker, Mount};
-use super::page;
 use super::tree::Node;
+use super::watch::Writer;
 use crate::catalog::Resize;
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::lifecycle::Status;
 use crate::store::{Extent, Seek};
 
+/// Processes that are watched for one image at most.
+const WRITERS_WATCHED: usize = 8;
+
+/// How the kernel is to keep what it reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caching {
+    /// The content never changes, and the kernel may keep what it read.
+    Keep,
+    /// The kernel may keep what it reads from now on, and writes through: the file can be mapped.
+    Pages,
+    /// Every read and write is asked.
+    Direct,
+}
+
 /// A file that was opened, and how the kernel is to treat it.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Opened {
     pub(crate) handle: u64,
-    /// The content never changes: the kernel may keep what it read.
-    pub(crate) is_immutable: bool,
+    pub(crate) caching: Caching,
 }
 
 impl Opened {
+    /// What is asked for each read and write.
+    pub(crate) const fn direct(handle: u64) -> Self {
+        Self { handle, caching: Caching::Direct }
+    }
+
     /// How the kernel is to cache it.
     pub(crate) const fn flags(&self) -> FopenFlags {
-        if self.is_immutable { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::FOPEN_DIRECT_IO }
+        match self.caching {
+            Caching::Keep => FopenFlags::FOPEN_KEEP_CACHE,
+            Caching::Pages => FopenFlags::empty(),
+            Caching::Direct => FopenFlags::FOPEN_DIRECT_IO,
+        }
     }
 }
 
+/// Copies what there is of `bytes` at `offset`; answers how many bytes that were.
+pub(super) fn copy_at(bytes: &[u8], offset: u64, buffer: &mut [u8]) -> usize {
+    let rest = usize::try_from(offset).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
+    for (to, from) in buffer.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    rest.len().min(buffer.len())
+}
+
 impl Mount {
-    /// Opens a file with the flags of open(2).
-    pub(crate) fn open(&self, asker: Asker, inode: u64, flags: i32) -> Result<Opened> {
-        let is_write = flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0;
-        match Self::node(inode)? {
-            Node::Image(number) => {
-                let image = self.image(number)?;
-                let usage = Usage { is_write, is_root: asker.actor().is_root() };
-                self.open_image(asker, image, usage)
-            }
-            Node::StatusPage if is_write => Err(Error::NoPermission("the page is made by sps")),
-            Node::StatusPage => {
-                let text = page::render(self)?.into_bytes();
-                let handle = self.handles.insert(Handle::Page(text));
-                Ok(Opened { handle, is_immutable: false })
-            }
-            Node::Root
-            | Node::Folder(_)
-            | Node::Tasks
-            | Node::TaskFolder(_)
-            | Node::ById
-            | Node::Link(_) => Err(Error::Invalid("it is not a file".into())),
-        }
-    }
-
-    fn open_image(&self, asker: Asker, image: Image, usage: Usage) -> Result<Opened> {
-        match gesture::open(image.status, usage)? {
-            Opening::Read => {
-                let file = self.catalog.open_sealed(&image)?;
-                let handle = self.handles.insert(Handle::Read { file, image: Box::new(image) });
-                Ok(Opened { handle, is_immutable: true })
-            }
-            Opening::ReadNothing => {
-                let handle = self.handles.insert(Handle::Empty);
-                Ok(Opened { handle, is_immutable: false })
-            }
-            Opening::Upload => {
-                let handle = self.open_upload(asker, &image)?;
-                Ok(Opened { handle, is_immutable: false })
-            }
-        }
-    }
-
-    /// Opens an image to be uploaded.
-    pub(crate) fn open_upload(&self, asker: Asker, image: &Image) -> Result<u64> {
-        let session = self.catalog.open_upload(image)?;
-        let handle = UploadHandle::new(session, asker.caller().process());
-        Ok(self.handles.insert(Handle::Upload(handle)))
-    }
-
     /// Reads into `buffer`; answers how many bytes there were.
     pub(crate) fn read(&self, handle: u64, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let handle = self.handles.of(handle).ok_or(Error::BadHandle)?;
@@ -87,15 +71,8 @@ impl Mount {
                 Some(file) => file.read_at(offset, buffer),
                 None => Ok(0),
             },
-            Handle::Page(text) => {
-                let rest = usize::try_from(offset).ok().and_then(|at| text.get(at..));
-                let rest = rest.unwrap_or_default();
-                let length = rest.len().min(buffer.len());
-                for (to, from) in buffer.iter_mut().zip(rest) {
-                    *to = *from;
-                }
-                Ok(length)
-            }
+            Handle::Page(text) => Ok(copy_at(text, offset, buffer)),
+            Handle::Draft(draft) => Ok(draft.read(offset, buffer)),
         }
     }
 
@@ -103,14 +80,18 @@ impl Mount {
     pub(crate) fn is_busy(&self, handle: u64) -> bool {
         match self.handles.of(handle).as_deref() {
             Some(Handle::Upload(upload)) => upload.session.is_busy(),
-            Some(Handle::Read { .. } | Handle::Empty | Handle::Page(_)) | None => false,
+            Some(Handle::Read { .. } | Handle::Empty | Handle::Page(_) | Handle::Draft(_))
+            | None => false,
         }
     }
 
     /// Writes to an upload.
     pub(crate) fn write(&self, asker: Asker, handle: u64, offset: u64, data: &[u8]) -> Result<()> {
+        if let Some(Handle::Draft(draft)) = self.handles.of(handle).as_deref() {
+            return draft.write(offset, data);
+        }
         self.with_upload(handle, |upload| {
-            self.departures.settle(upload.session.number());
+            self.changes(upload);
             upload.wrote(asker.caller());
             self.catalog.write(&upload.session, offset, data)
         })
@@ -118,17 +99,32 @@ impl Mount {
 
     /// Changes the extent of an upload, through a handle.
     pub(crate) fn resize(&self, asker: Asker, handle: u64, resize: Resize) -> Result<()> {
+        if let (Some(Handle::Draft(draft)), Resize::To(size_bytes)) =
+            (self.handles.of(handle).as_deref(), resize)
+        {
+            return draft.set_size(size_bytes);
+        }
         self.with_upload(handle, |upload| {
-            self.departures.settle(upload.session.number());
+            self.changes(upload);
             upload.wrote(asker.caller());
             self.catalog.resize(&upload.session, resize)
         })
     }
 
+    /// What was expected of an upload by its last vote does not hold any more.
+    fn changes(&self, upload: &UploadHandle) {
+        let number = upload.session.number();
+        self.departures.settle(number);
+        self.watch.withdrawn(number);
+    }
+
     /// Changes the length of an image by its path: an open, a change and a close in one.
     pub(crate) fn truncate(&self, asker: Asker, image: &Image, size_bytes: u64) -> Result<()> {
-        let usage = Usage { is_write: true, is_root: asker.actor().is_root() };
-        gesture::open(image.status, usage)?;
+        let is_root = asker.actor().is_root();
+        gesture::open(image.status, Usage { is_write: true, is_truncated: false, is_root })?;
+        if image.status.has_unique_names() {
+            return Err(Error::NoPermission("an active image can't be written"));
+        }
         let session = self.catalog.open_upload(image)?;
         let done = self
             .catalog
@@ -142,8 +138,10 @@ impl Mount {
     /// (specification, section 2, Publishing, 2).
     pub(crate) fn flush(&self, asker: Asker, handle: u64) -> Result<()> {
         let handle = self.handles.of(handle).ok_or(Error::BadHandle)?;
-        let Handle::Upload(upload) = handle.as_ref() else {
-            return Ok(());
+        let upload = match handle.as_ref() {
+            Handle::Upload(upload) => upload,
+            Handle::Draft(draft) => return self.flush_draft(asker, draft),
+            Handle::Read { .. } | Handle::Empty | Handle::Page(_) => return Ok(()),
         };
         let caller = asker.caller();
         let ending = caller.ending();
@@ -168,6 +166,14 @@ impl Mount {
                 self.catalog.vote(&upload.session)
             }
         };
+        if voted.is_ok() && !upload.session.is_staging() {
+            // While this caller waits for its answer, none of its descriptors names another process.
+            let authors = upload.authors().into_iter().take(WRITERS_WATCHED);
+            let writers = authors.filter_map(|process| {
+                process.open().map(|descriptor| Writer { process, descriptor })
+            });
+            self.watch.voted(upload.session.number(), writers.collect());
+        }
         if let Ok(image) = self.image(upload.session.number()) {
             self.departures.expect(image.number, image.id, image.name);
         }
@@ -179,10 +185,19 @@ impl Mount {
         let Some(handle) = self.handles.remove(handle) else {
             return;
         };
-        if let Handle::Upload(upload) = handle.as_ref()
-            && self.catalog.close_upload(&upload.session)
-        {
-            self.departures.settle(upload.session.number());
+        match handle.as_ref() {
+            Handle::Upload(upload) if self.catalog.close_upload(&upload.session) => {
+                let number = upload.session.number();
+                match self.image(number) {
+                    Ok(image) if image.status == Status::Active => {
+                        self.watch.published(image.id, number, &image.name);
+                    }
+                    Ok(_) | Err(_) => self.watch.withdrawn(number),
+                }
+                self.departures.settle(number);
+            }
+            Handle::Draft(draft) => self.release_draft(draft),
+            Handle::Upload(_) | Handle::Read { .. } | Handle::Empty | Handle::Page(_) => {}
         }
     }
 
@@ -191,7 +206,7 @@ impl Mount {
         let handle = self.handles.of(handle).ok_or(Error::BadHandle)?;
         match handle.as_ref() {
             Handle::Upload(upload) => upload.session.staged().map_or(Ok(()), |file| file.sync()),
-            Handle::Read { .. } | Handle::Empty | Handle::Page(_) => Ok(()),
+            Handle::Read { .. } | Handle::Empty | Handle::Page(_) | Handle::Draft(_) => Ok(()),
         }
     }
 
@@ -217,7 +232,7 @@ impl Mount {
                 Seek::Data => offset,
                 Seek::Hole => text.len() as u64,
             }),
-            Handle::Empty | Handle::Page(_) => None,
+            Handle::Empty | Handle::Page(_) | Handle::Draft(_) => None,
         };
         found.ok_or(Error::BeyondEnd)
     }

@@ -75,6 +75,16 @@ impl Departures {
         expected.last_of(scope, expected.next).is_some_and(|until| until > now)
     }
 
+    /// Waits until no RELEASE of an image is on its way, until `deadline` at most.
+    pub(crate) fn wait_until(&self, number: ImageNumber, deadline: Instant) {
+        let mut expected = self.expected.lock();
+        while expected.departures.contains_key(&number) {
+            if self.changed.wait_until(&mut expected, deadline).timed_out() {
+                return;
+            }
+        }
+    }
+
     /// Waits until no RELEASE that concerns `scope` is on its way, a second at most: those that come
     /// on their way meanwhile are not waited for.
     pub(crate) fn wait(&self, scope: &Scope) {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use super::caller::{Caller, Pid};
+use super::drafts::Draft;
 use crate::catalog::UploadSession;
 use crate::image::{Image, ImageNumber};
 use crate::store::StoreFile;
@@ -27,8 +28,10 @@ pub(crate) enum Handle {
     Empty,
     /// An image that is being uploaded.
     Upload(UploadHandle),
-    /// A generated page, as it was when it was opened.
+    /// A generated page, or the record of a task, as it was when it was opened.
     Page(Vec<u8>),
+    /// A file that is to become a task.
+    Draft(Draft),
 }
 
 /// An image that is being uploaded, through one opening of it.
@@ -66,6 +69,17 @@ impl UploadHandle {
         if let Some(process) = caller.process() {
             self.writers.lock().push(Writer { thread, process });
         }
+    }
+
+    /// The processes that the upload stands or falls with.
+    pub(crate) fn authors(&self) -> Vec<Pid> {
+        let mut authors: Vec<Pid> = self.opener.into_iter().collect();
+        for writer in self.writers.lock().iter() {
+            if !authors.contains(&writer.process) {
+                authors.push(writer.process);
+            }
+        }
+        authors
     }
 
     /// Whether the upload stands or falls with a process: it wrote, or opened the file for those who
@@ -109,11 +123,25 @@ impl Handles {
         self.open.write().remove(&number)
     }
 
+    /// A file that is to become a task, by its number.
+    pub(crate) fn draft(&self, number: u64) -> Option<Arc<Handle>> {
+        let open = self.open.read();
+        let is_it = |handle: &&Arc<Handle>| match handle.as_ref() {
+            Handle::Draft(draft) => draft.number == number,
+            Handle::Read { .. } | Handle::Empty | Handle::Upload(_) | Handle::Page(_) => false,
+        };
+        open.values().find(is_it).map(Arc::clone)
+    }
+
     /// The image as some reader opened it. It is asked for when the record is gone.
     pub(crate) fn image_read(&self, number: ImageNumber) -> Option<Image> {
         self.open.read().values().find_map(|handle| match handle.as_ref() {
             Handle::Read { image, .. } if image.number == number => Some(image.as_ref().clone()),
-            Handle::Read { .. } | Handle::Empty | Handle::Upload(_) | Handle::Page(_) => None,
+            Handle::Read { .. }
+            | Handle::Empty
+            | Handle::Upload(_)
+            | Handle::Page(_)
+            | Handle::Draft(_) => None,
         })
     }
 }

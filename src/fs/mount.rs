@@ -1,17 +1,25 @@
 //! What a mount serves requests from: the catalog, what is open, and whose folders they are.
 
-use std::sync::OnceLock;
+use std::collections::HashSet;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
 
 use super::caller::{Caller, MountIdentity};
+use super::claims::Claims;
 use super::departures::{Departures, Scope};
+use super::drafts::Drafts;
 use super::handles::{Handle, Handles, UploadHandle};
 use super::tree::Node;
+use super::vacancies::Vacancies;
+use super::watch::Watch;
 use crate::catalog::{Actor, Catalog, Live, now};
 use crate::error::{Error, Result};
-use crate::image::{Image, ImageName, ImageNumber, Timestamp};
+use crate::image::{Content, Image, ImageName, ImageNumber, Timestamp};
+use crate::tasks::Executor;
 
 /// Whose the status folders are, and who may put images into them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The mounting user.
     pub uid: u32,
@@ -19,6 +27,8 @@ pub struct Settings {
     pub gid: u32,
     /// Permission bits of the status folders.
     pub folder_mode: u16,
+    /// What the operator chose, as JSON.
+    pub config: String,
 }
 
 /// Who asks.
@@ -51,10 +61,17 @@ impl Asker {
 
 /// One mounted catalog.
 pub(crate) struct Mount {
-    pub(crate) catalog: Catalog,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) tasks: Executor,
     pub(crate) settings: Settings,
     pub(crate) handles: Handles,
     pub(crate) departures: Departures,
+    pub(crate) claims: Claims,
+    pub(crate) vacancies: Vacancies,
+    pub(crate) watch: Watch,
+    pub(crate) drafts: Drafts,
+    /// Images of which the kernel may have pages from when they were staged.
+    pub(crate) paged: Mutex<HashSet<ImageNumber>>,
     pub(crate) started_at: Timestamp,
     /// Known once the kernel has mounted it, which is before the first request.
     pub(crate) identity: OnceLock<MountIdentity>,
@@ -64,17 +81,25 @@ pub(crate) struct Mount {
 pub(crate) struct Shown {
     pub(crate) image: Image,
     pub(crate) live: Option<Live>,
+    /// Length in bytes; none where it is not known.
+    pub(crate) size_bytes: Option<u64>,
     pub(crate) allocated_bytes: u64,
 }
 
 impl Mount {
     /// A mount of `catalog`.
-    pub(crate) fn new(catalog: Catalog, settings: Settings) -> Self {
+    pub(crate) fn new(catalog: Arc<Catalog>, tasks: Executor, settings: Settings) -> Self {
         Self {
             catalog,
+            tasks,
             settings,
             handles: Handles::default(),
             departures: Departures::default(),
+            claims: Claims::default(),
+            vacancies: Vacancies::default(),
+            watch: Watch::default(),
+            drafts: Drafts::default(),
+            paged: Mutex::default(),
             started_at: now(),
             identity: OnceLock::new(),
         }
@@ -93,17 +118,38 @@ impl Mount {
 
     /// The image with what is known of its upload.
     pub(crate) fn shown(&self, image: Image) -> Shown {
-        let upload = image.status.publication().and_then(|_| self.catalog.upload_of(image.id));
-        let sealed = match image.content {
-            crate::image::Content::Sealed(seal) => seal.allocated_bytes,
-            crate::image::Content::Absent
-            | crate::image::Content::Staged
-            | crate::image::Content::Gone(_) => 0,
+        let is_coming = image.status.publication().is_some() || image.status.is_staging();
+        let upload = if is_coming { self.catalog.upload_of(image.id) } else { None };
+        let (size_bytes, allocated_bytes) = match (&upload, image.content) {
+            (Some(upload), _) => (Some(upload.live().size_bytes), upload.allocated_bytes()),
+            (None, Content::Sealed(seal)) => (Some(seal.size_bytes), seal.allocated_bytes),
+            (None, Content::Gone(seal)) => (Some(seal.size_bytes), 0),
+            (None, Content::Staged | Content::Absent) if image.status.keeps_staged_data() => {
+                self.staged_size(&image)
+            }
+            (None, Content::Staged | Content::Absent) => (None, 0),
         };
-        Shown {
-            allocated_bytes: upload.as_ref().map_or(sealed, |upload| upload.allocated_bytes()),
-            live: upload.map(|upload| upload.live()),
-            image,
+        Shown { live: upload.map(|upload| upload.live()), image, size_bytes, allocated_bytes }
+    }
+
+    /// Length and space of what is staged and not open.
+    fn staged_size(&self, image: &Image) -> (Option<u64>, u64) {
+        let staged = self.catalog.open_staged(image).ok().flatten();
+        let size = staged.as_ref().and_then(|file| file.size_bytes().ok());
+        let allocated = staged.as_ref().and_then(|file| file.allocated_bytes().ok());
+        (size.or(Some(0)), allocated.unwrap_or(0))
+    }
+
+    /// Whether nothing is on its way that changes what a request looks at.
+    pub(crate) fn is_settled(&self, scope: &Scope) -> bool {
+        !self.departures.concerns(scope) && !self.watch.concerns(scope)
+    }
+
+    /// Waits for what is on its way, a second at most.
+    pub(crate) fn settle(&self, scope: &Scope) {
+        self.departures.wait(scope);
+        if self.watch.concerns(scope) {
+            self.watch.settle(self, scope);
         }
     }
 
@@ -115,9 +161,8 @@ impl Mount {
     ) -> Result<T> {
         match self.handles.of(handle).as_deref() {
             Some(Handle::Upload(upload)) => work(upload),
-            Some(Handle::Read { .. } | Handle::Empty | Handle::Page(_)) | None => {
-                Err(Error::BadHandle)
-            }
+            Some(Handle::Read { .. } | Handle::Empty | Handle::Page(_) | Handle::Draft(_))
+            | None => Err(Error::BadHandle),
         }
     }
 
@@ -126,13 +171,16 @@ impl Mount {
     pub(crate) fn attribute_scope(inode: u64) -> Scope {
         match Node::of_inode(inode) {
             Some(Node::Link(number)) => Scope::Number(number),
-            Some(Node::StatusPage) => Scope::Any,
+            Some(Node::Page(_)) => Scope::Any,
             Some(
                 Node::Root
                 | Node::Folder(_)
                 | Node::Tasks
                 | Node::TaskFolder(_)
                 | Node::ById
+                | Node::Own
+                | Node::Task(_)
+                | Node::Draft(_)
                 | Node::Image(_),
             )
             | None => Scope::Nothing,
@@ -161,7 +209,10 @@ impl Mount {
                 Node::Root
                 | Node::Tasks
                 | Node::TaskFolder(_)
-                | Node::StatusPage
+                | Node::Own
+                | Node::Page(_)
+                | Node::Task(_)
+                | Node::Draft(_)
                 | Node::Image(_)
                 | Node::Link(_),
             )

@@ -1,12 +1,12 @@
-//! Operations on names: look up, list, make, remove, rename.
+//! Operations that look at names: look up, list, follow a link.
 
-use super::gesture;
+use super::departures::Scope;
 use super::mount::{Asker, Mount};
 use super::tree::Node;
-use crate::catalog::Rename;
 use crate::error::{Error, Result};
-use crate::image::{Image, ImageId, ImageName, ImageNumber, NameFault, Ownership};
-use crate::lifecycle::Status;
+use crate::image::{IdPrefix, Image, ImageId, ImageName, ImageNumber, NameFault};
+use crate::lifecycle::{Status, TaskStatus};
+use crate::task::{Task, TaskNumber};
 
 /// Images that a listing reads at once.
 const PAGE: u32 = 256;
@@ -21,52 +21,98 @@ pub(crate) struct Line {
     pub(crate) next: u64,
     /// The record, where the node is an image.
     pub(crate) image: Option<Image>,
+    /// The record, where the node is a task.
+    pub(crate) task: Option<Box<Task>>,
 }
 
 /// A child that was found.
 pub(crate) struct Found {
     pub(crate) node: Node,
     pub(crate) image: Option<Image>,
+    pub(crate) task: Option<Box<Task>>,
+}
+
+impl Found {
+    const fn plain(node: Node) -> Self {
+        Self { node, image: None, task: None }
+    }
+
+    fn image(image: Image) -> Self {
+        Self { image: Some(image.clone()), ..Self::plain(Node::Image(image.number)) }
+    }
 }
 
 impl Mount {
+    /// Finds the child of a folder by its name, for a thread that may have been told to look again.
+    pub(crate) fn look_up_for(&self, asker: Asker, parent: u64, name: &[u8]) -> Result<Found> {
+        if Self::node(parent)? == Node::Folder(Status::Active)
+            && let Ok((name, _)) = ImageName::parse_listed(name)
+            && let Some(number) = self.claims.named(asker.thread, &name)
+        {
+            let image = self.image(number)?;
+            return Ok(Found::image(image));
+        }
+        self.look_up(parent, name)
+    }
+
+    /// Whether somebody may be about to make a name again that he has removed from `active/`.
+    pub(crate) fn is_vacant(&self, asker: Asker, parent: u64, name: &[u8]) -> bool {
+        !self.vacancies.is_empty()
+            && Node::of_inode(parent) == Some(Node::Folder(Status::Active))
+            && ImageName::parse_listed(name)
+                .is_ok_and(|(name, _)| self.vacancies.concerns(asker.caller().process(), &name))
+    }
+
+    /// Waits for him a little, if nobody else has made it meanwhile.
+    pub(crate) fn wait_for_vacant(&self, asker: Asker, parent: u64, name: &[u8], scope: &Scope) {
+        self.settle(scope);
+        if let Ok((plain, _)) = ImageName::parse_listed(name)
+            && self.look_up(parent, name).is_err()
+        {
+            self.vacancies.wait(asker.caller().process(), &plain);
+            self.settle(scope);
+        }
+    }
+
     /// Finds the child of a folder by its name.
     pub(crate) fn look_up(&self, parent: u64, name: &[u8]) -> Result<Found> {
         let parent = Self::node(parent)?;
         match parent {
-            Node::Folder(status) => {
-                let image = self.image_named(status, name)?;
-                Ok(Found { node: Node::Image(image.number), image: Some(image) })
+            Node::Folder(status) => self.image_named(status, name).map(Found::image),
+            Node::TaskFolder(status) => {
+                let (name, prefix) = listed(name)?;
+                let task = self.catalog.find_task(status, &name, prefix)?.ok_or(Error::NotFound)?;
+                Ok(Found {
+                    task: Some(Box::new(task.clone())),
+                    ..Found::plain(Node::Task(task.number))
+                })
             }
             Node::ById => {
                 let id = std::str::from_utf8(name).ok().and_then(ImageId::parse);
                 let image = self.catalog.by_id(id.ok_or(Error::NotFound)?)?;
                 let image = image.ok_or(Error::NotFound)?;
-                Ok(Found { node: Node::Link(image.number), image: Some(image) })
+                let node = Node::Link(image.number);
+                Ok(Found { image: Some(image), ..Found::plain(node) })
             }
             Node::Root
             | Node::Tasks
-            | Node::TaskFolder(_)
-            | Node::StatusPage
+            | Node::Own
+            | Node::Page(_)
+            | Node::Task(_)
+            | Node::Draft(_)
             | Node::Image(_)
             | Node::Link(_) => parent
                 .fixed_children()
                 .into_iter()
                 .find(|(child, _)| child.as_bytes() == name)
-                .map(|(_, node)| Found { node, image: None })
+                .map(|(_, node)| Found::plain(node))
                 .ok_or(Error::NotFound),
         }
     }
 
-    fn image_named(&self, status: Status, name: &[u8]) -> Result<Image> {
-        let (name, prefix) = ImageName::parse_listed(name).map_err(|fault| match fault {
-            NameFault::TooLong => Error::BadName(fault),
-            // What no image can be called is not there; making it is what is refused.
-            NameFault::NotAName
-            | NameFault::Character
-            | NameFault::Reserved
-            | NameFault::LooksLikeId => Error::NotFound,
-        })?;
+    /// The image that a folder lists under a name.
+    pub(crate) fn image_named(&self, status: Status, name: &[u8]) -> Result<Image> {
+        let (name, prefix) = listed(name)?;
         self.catalog.find(status, &name, prefix)?.ok_or(Error::NotFound)
     }
 
@@ -81,7 +127,7 @@ impl Mount {
         let dots = [(".", folder), ("..", folder.parent())];
         let fixed = dots.into_iter().chain(folder.fixed_children());
         for (next, (name, node)) in (1..).zip(fixed) {
-            let line = Line { node, name: name.to_owned(), next, image: None };
+            let line = Line { node, name: name.to_owned(), next, image: None, task: None };
             if next > from && !take(line) {
                 return Ok(());
             }
@@ -89,10 +135,13 @@ impl Mount {
         match folder {
             Node::Folder(status) => self.list_images(Some(status), from, take),
             Node::ById => self.list_images(None, from, take),
+            Node::TaskFolder(status) => self.list_tasks(status, from, take),
             Node::Root
             | Node::Tasks
-            | Node::TaskFolder(_)
-            | Node::StatusPage
+            | Node::Own
+            | Node::Page(_)
+            | Node::Task(_)
+            | Node::Draft(_)
             | Node::Image(_)
             | Node::Link(_) => Ok(()),
         }
@@ -118,6 +167,7 @@ impl Mount {
                         name: image.id.to_string(),
                         next,
                         image: Some(image),
+                        task: None,
                     },
                     Some(_) => Line {
                         node: Node::Image(image.number),
@@ -128,6 +178,7 @@ impl Mount {
                         },
                         next,
                         image: Some(image),
+                        task: None,
                     },
                 };
                 if !take(line) {
@@ -140,73 +191,38 @@ impl Mount {
         }
     }
 
-    /// Makes a new image, queued.
-    pub(crate) fn queue(&self, asker: Asker, parent: u64, name: &[u8], mode: u32) -> Result<Image> {
-        gesture::create(Self::node(parent)?)?;
-        let name = ImageName::new(name)?;
-        let ownership = Ownership { uid: asker.uid, gid: asker.gid, mode: mode & 0o7777 };
-        self.catalog.queue(name, ownership)
-    }
-
-    /// Makes a new image and opens it to be uploaded.
-    pub(crate) fn create(
+    fn list_tasks(
         &self,
-        asker: Asker,
-        parent: u64,
-        name: &[u8],
-        mode: u32,
-        flags: i32,
-    ) -> Result<(u64, fuser::FileAttr)> {
-        // The kernel looked before it asked; another may have been faster.
-        if flags & libc::O_EXCL != 0 && self.look_up(parent, name).is_ok() {
-            return Err(Error::Exists);
-        }
-        let image = self.queue(asker, parent, name, mode)?;
-        let handle = self.open_upload(asker, &image)?;
-        Ok((handle, self.attributes_of(Node::Image(image.number), Some(image))))
-    }
-
-    /// Makes a new image by mknod(2), which has no close to make it durable.
-    pub(crate) fn make_node(
-        &self,
-        asker: Asker,
-        parent: u64,
-        name: &[u8],
-        mode: u32,
-    ) -> Result<fuser::FileAttr> {
-        if mode & libc::S_IFMT != libc::S_IFREG && mode & libc::S_IFMT != 0 {
-            return Err(Error::Forbidden("only regular files can be made"));
-        }
-        let image = self.queue(asker, parent, name, mode)?;
-        self.catalog.flush()?;
-        Ok(self.attributes_of(Node::Image(image.number), Some(image)))
-    }
-
-    /// Removes an image.
-    pub(crate) fn unlink(&self, asker: Asker, parent: u64, name: &[u8]) -> Result<()> {
-        match self.look_up(parent, name)? {
-            Found { node: Node::Image(_), image: Some(image) } => {
-                self.catalog.remove(image.id, image.status, asker.actor())
-            }
-            Found { .. } => Err(Error::Forbidden("only images can be removed")),
-        }
-    }
-
-    /// Renames an image within its folder.
-    pub(crate) fn rename(
-        &self,
-        asker: Asker,
-        from: (u64, &[u8]),
-        to: (u64, &[u8]),
-        flags: u32,
+        status: TaskStatus,
+        from: u64,
+        take: &mut dyn FnMut(Line) -> bool,
     ) -> Result<()> {
-        let renaming = gesture::rename(Self::node(from.0)?, Self::node(to.0)?, flags)?;
-        let image = self.image_named(renaming.status, from.1)?;
-        // `n~ID8` as a target means `n`.
-        let (name, _) = ImageName::parse_listed(to.1)?;
-        let rename =
-            Rename { seen: renaming.status, actor: asker.actor(), no_replace: renaming.no_replace };
-        self.catalog.rename(image.id, &name, rename)
+        let mut after = TaskNumber::new(from.saturating_sub(DOTS));
+        loop {
+            let page = self.catalog.task_page(status, after, PAGE)?;
+            let is_last = page.len() < PAGE as usize;
+            for listed in page {
+                let task = listed.task;
+                after = task.number;
+                let line = Line {
+                    node: Node::Task(task.number),
+                    name: if listed.is_shadowed {
+                        task.name.listed_as(task.id.as_image_id())
+                    } else {
+                        task.name.to_string()
+                    },
+                    next: task.number.get() + DOTS,
+                    image: None,
+                    task: Some(Box::new(task)),
+                };
+                if !take(line) {
+                    return Ok(());
+                }
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
     }
 
     /// Where the link to an image points: the target names its status.
@@ -221,8 +237,23 @@ impl Mount {
             | Node::Tasks
             | Node::TaskFolder(_)
             | Node::ById
-            | Node::StatusPage
+            | Node::Own
+            | Node::Page(_)
+            | Node::Task(_)
+            | Node::Draft(_)
             | Node::Image(_) => Err(Error::Invalid("it is not a link".into())),
         }
     }
+}
+
+/// Takes a name apart that is looked up. What nothing can be called is not there: making it is what is
+/// refused.
+fn listed(name: &[u8]) -> Result<(ImageName, Option<IdPrefix>)> {
+    ImageName::parse_listed(name).map_err(|fault| match fault {
+        NameFault::TooLong => Error::BadName(fault),
+        NameFault::NotAName
+        | NameFault::Character
+        | NameFault::Reserved
+        | NameFault::LooksLikeId => Error::NotFound,
+    })
 }

@@ -1,93 +1,164 @@
-//! The status screen `STATUS`: what a person asks first, as a page of text.
-
-use std::fmt::Write;
+//! The files that are generated: what is going on, for people and for programs.
 
 use super::mount::Mount;
+use super::tree::Page;
 use crate::catalog::{Live, now};
 use crate::error::Result;
-use crate::image::{Image, Timestamp};
-use crate::lifecycle::Status;
+use crate::image::{Image, ImageId, Timestamp};
+use crate::lifecycle::{Status, TaskStatus};
 use crate::registry::Total;
-use crate::text::{age, bytes};
+use crate::store::Space;
+use crate::task::TaskNumber;
+
+mod json;
+mod text;
 
 /// How many failures are told.
 const FAILURES_MAX: u32 = 20;
 
-/// Renders the page as things are now.
-pub(super) fn render(mount: &Mount) -> Result<String> {
-    let catalog = &mount.catalog;
-    let space = catalog.space()?;
-    let totals = catalog.totals()?;
-    let at = now();
-    let mut page = format!(
-        "sps {}, {at}\nfree: {} of {}\n\n",
-        env!("CARGO_PKG_VERSION"),
-        bytes(space.available_bytes),
-        bytes(space.total_bytes)
-    );
-    images(&mut page, &totals);
-    uploads(&mut page, mount, at)?;
-    failures(&mut page, &catalog.latest(Status::Killed, FAILURES_MAX)?, at);
-    trash(&mut page, &totals);
-    Ok(page)
-}
+/// How many tasks of a status are counted, before it is said that there are more.
+const TASKS_MAX: u32 = 1000;
 
-fn line(page: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing to a String does not fail.
-    let _ = writeln!(page, "{text}");
-}
-
-fn images(page: &mut String, totals: &[Total]) {
-    line(page, format_args!("{:<16}{:>10}{:>12}", "IMAGES", "number", "size"));
-    for status in Status::ALL {
-        let total = totals.iter().find(|total| total.status == status);
-        let (number, size) = total.map_or((0, 0), |total| (total.images, total.size_bytes));
-        line(page, format_args!("  {:<14}{number:>10}{:>12}", status.name(), bytes(size)));
+/// Renders a page as things are now.
+pub(super) fn render(mount: &Mount, page: Page) -> Result<String> {
+    match page {
+        Page::Status => Ok(text::status(&Survey::of(mount)?)),
+        Page::StatusJson => Ok(json::status(&Survey::of(mount)?)),
+        Page::Events => Ok(json::events(&mount.catalog.transitions()?)),
+        Page::Config => Ok(mount.settings.config.clone()),
     }
 }
 
-fn uploads(page: &mut String, mount: &Mount, at: Timestamp) -> Result<()> {
+/// All that the status screen tells.
+struct Survey {
+    at: Timestamp,
+    space: Space,
+    totals: Vec<Total>,
+    tasks: Vec<(TaskStatus, usize)>,
+    flights: Vec<Flight>,
+    failures: Vec<Failure>,
+    /// Seconds until the next purge; none when nothing is to be purged.
+    next_purge: Option<u64>,
+}
+
+/// What is on its way in.
+struct Flight {
+    /// `upload`, `staging` or `import`.
+    kind: &'static str,
+    name: String,
+    id: ImageId,
+    done_bytes: u64,
+    /// How long it will be, where that is known.
+    size_bytes: Option<u64>,
+    started_at: Timestamp,
+}
+
+/// What failed, and why.
+struct Failure {
+    at: Timestamp,
+    status: &'static str,
+    name: String,
+    reason: String,
+}
+
+impl Survey {
+    fn of(mount: &Mount) -> Result<Self> {
+        let catalog = &mount.catalog;
+        let mut tasks = Vec::new();
+        for status in TaskStatus::ALL {
+            let page = catalog.task_page(status, TaskNumber::new(0), TASKS_MAX)?;
+            tasks.push((status, page.len()));
+        }
+        Ok(Self {
+            at: now(),
+            space: catalog.space()?,
+            totals: catalog.totals()?,
+            tasks,
+            flights: flights(mount)?,
+            failures: failures(mount)?,
+            next_purge: catalog.next_purge()?.map(|left| left.as_secs()),
+        })
+    }
+
+    /// How many images have a status, and their size in bytes.
+    fn total(&self, status: Status) -> (u64, u64) {
+        let total = self.totals.iter().find(|total| total.status == status);
+        total.map_or((0, 0), |total| (total.images, total.size_bytes))
+    }
+}
+
+impl Flight {
+    /// Bytes a second since it began.
+    fn rate(&self, at: Timestamp) -> u64 {
+        let taken = at.as_nanoseconds().saturating_sub(self.started_at.as_nanoseconds());
+        let milliseconds = u64::try_from(taken / 1_000_000).unwrap_or(0).max(1);
+        self.done_bytes.saturating_mul(1000) / milliseconds
+    }
+
+    /// The share that is done in percent, where its size is known.
+    fn percent(&self) -> Option<u64> {
+        let size_bytes = self.size_bytes?;
+        self.done_bytes.saturating_mul(100).checked_div(size_bytes).map(|share| share.min(100))
+    }
+
+    /// Seconds left at the rate so far, where its size is known.
+    fn seconds_left(&self, at: Timestamp) -> Option<u64> {
+        self.size_bytes?.saturating_sub(self.done_bytes).checked_div(self.rate(at))
+    }
+}
+
+fn flights(mount: &Mount) -> Result<Vec<Flight>> {
+    let mut flights = Vec::new();
     let uploads: Vec<Live> =
         mount.catalog.uploads().into_iter().filter(|live| live.size_bytes > 0).collect();
-    line(page, format_args!("\nUPLOADS IN FLIGHT: {}", uploads.len()));
     for live in uploads {
-        let Some(image) = mount.catalog.by_id(live.id)? else {
-            continue;
-        };
-        let taken = at.as_nanoseconds().saturating_sub(live.started_at.as_nanoseconds());
-        let milliseconds = u64::try_from(taken / 1_000_000).unwrap_or(0).max(1);
-        let rate = live.size_bytes.saturating_mul(1000) / milliseconds;
-        line(
-            page,
-            format_args!(
-                "  {:>10}  {:>10}/s  for {:>4}  {}",
-                bytes(live.size_bytes),
-                bytes(rate),
-                age(live.started_at, at),
-                image.name
-            ),
-        );
+        let Some(image) = mount.catalog.by_id(live.id)? else { continue };
+        flights.push(Flight {
+            kind: if image.status.is_staging() { "staging" } else { "upload" },
+            name: image.name.to_string(),
+            id: image.id,
+            done_bytes: live.size_bytes,
+            size_bytes: image.expected_size,
+            started_at: live.started_at,
+        });
     }
-    Ok(())
+    for (id, progress) in mount.catalog.imports() {
+        let Some(image) = mount.catalog.by_id(id)? else { continue };
+        flights.push(Flight {
+            kind: "import",
+            name: image.name.to_string(),
+            id,
+            done_bytes: progress.done_bytes,
+            size_bytes: Some(progress.size_bytes),
+            started_at: progress.started_at,
+        });
+    }
+    Ok(flights)
 }
 
-fn failures(page: &mut String, killed: &[Image], at: Timestamp) {
-    line(page, format_args!("\nLAST FAILURES: {}", killed.len()));
-    for image in killed {
-        let reason = image.message.as_deref().unwrap_or("no reason was kept");
-        line(
-            page,
-            format_args!(
-                "  {:>4} ago  {}  {reason}",
-                age(image.status_at, at),
-                image.name.listed_as(image.id)
-            ),
-        );
+/// The last failures: uploads that were killed, imports that came back to be tried again, images that are
+/// withheld, tasks that could not go on.
+fn failures(mount: &Mount) -> Result<Vec<Failure>> {
+    let catalog = &mount.catalog;
+    let mut failures = Vec::new();
+    for status in [Status::Killed, Status::Queued, Status::Deactivated] {
+        let images = catalog.latest(status, FAILURES_MAX)?;
+        failures.extend(images.into_iter().filter_map(failure));
     }
+    for task in catalog.latest_tasks(TaskStatus::Failure, FAILURES_MAX)? {
+        failures.push(Failure {
+            at: task.status_at,
+            status: "task",
+            name: task.name.listed_as(task.id.as_image_id()),
+            reason: task.message.unwrap_or_default(),
+        });
+    }
+    failures.sort_by_key(|failure| std::cmp::Reverse(failure.at));
+    failures.truncate(FAILURES_MAX as usize);
+    Ok(failures)
 }
 
-fn trash(page: &mut String, totals: &[Total]) {
-    let total = totals.iter().find(|total| total.status == Status::PendingDelete);
-    let (number, size) = total.map_or((0, 0), |total| (total.images, total.size_bytes));
-    line(page, format_args!("\nTRASH: {number} images, {}", bytes(size)));
+fn failure(image: Image) -> Option<Failure> {
+    let name = image.name.listed_as(image.id);
+    Some(Failure { at: image.status_at, status: image.status.name(), name, reason: image.message? })
 }

@@ -2,15 +2,17 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use fuser::{BackgroundSession, Config, InitFlags, KernelConfig, MountOption, Session, SessionACL};
 
-use super::Requests;
 use super::caller::MountIdentity;
 use super::lane::Lane;
 use super::mount::{Mount, Settings};
+use super::requests::Requests;
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
+use crate::tasks::Executor;
 
 /// The largest write or read in one request in bytes; the kernel caps it there as well.
 const REQUEST_BYTES_MAX: u32 = 1 << 20;
@@ -54,6 +56,7 @@ pub struct MountOptions {
 pub struct Mounted {
     session: BackgroundSession,
     mount: Arc<Mount>,
+    watcher: JoinHandle<()>,
 }
 
 impl Mounted {
@@ -67,7 +70,9 @@ impl Mounted {
         mount_point: &Path,
         options: &MountOptions,
     ) -> Result<Self> {
-        let mount = Arc::new(Mount::new(catalog, settings));
+        let catalog = Arc::new(catalog);
+        let tasks = Executor::start(Arc::clone(&catalog))?;
+        let mount = Arc::new(Mount::new(catalog, tasks, settings));
         let requests = Requests { mount: Arc::clone(&mount), lane: Lane::default() };
         let session = Session::new(requests, mount_point, &config(options))
             .map_err(|error| Error::Store(mount_hint(mount_point, &error)))?;
@@ -87,7 +92,12 @@ impl Mounted {
         let session = session
             .spawn()
             .map_err(|error| Error::io("serve", PathBuf::from(mount_point), error))?;
-        Ok(Self { session, mount })
+        let watching = Arc::clone(&mount);
+        let watcher = std::thread::Builder::new()
+            .name("watch".into())
+            .spawn(move || watching.watch.run(&watching))
+            .map_err(|error| Error::io("start thread", "watch", error))?;
+        Ok(Self { session, mount, watcher })
     }
 
     /// Waits until it is unmounted, and ends what was open.
@@ -96,6 +106,11 @@ impl Mounted {
     /// The connection to the kernel failed, or the registry does not take the last changes.
     pub fn wait(self) -> Result<()> {
         let ended = self.session.join();
+        self.mount.watch.stop();
+        if self.watcher.join().is_err() {
+            log::error!("the watch of writers ended in a panic");
+        }
+        self.mount.tasks.stop();
         self.mount.catalog.close()?;
         ended.map_err(|error| Error::io("serve", "the mount", error))
     }

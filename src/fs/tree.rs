@@ -5,10 +5,12 @@
 //!    tasks/pending/ …              the tasks of each status
 //!    by-id/<uuid>                  a link to each image, wherever it is
 //!    STATUS                        the status screen
+//!    .sps/status.json …            the same and more, for programs
 //! ```
 
 use crate::image::ImageNumber;
 use crate::lifecycle::{Status, TaskStatus};
+use crate::task::TaskNumber;
 
 /// Something the mount shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,12 +25,40 @@ pub(crate) enum Node {
     TaskFolder(TaskStatus),
     /// The folder of links.
     ById,
-    /// The status screen.
-    StatusPage,
+    /// The folder of what is generated for programs.
+    Own,
+    /// A file that is generated.
+    Page(Page),
+    /// A task.
+    Task(TaskNumber),
+    /// A file in `tasks/pending/` that is being written, and is no task yet.
+    Draft(u64),
     /// An image.
     Image(ImageNumber),
     /// The link to an image.
     Link(ImageNumber),
+}
+
+/// A file that is generated each time it is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Page {
+    /// The status screen, for people.
+    Status,
+    /// The same, for programs.
+    StatusJson,
+    /// What happened, a line a transition.
+    Events,
+    /// What the operator chose.
+    Config,
+}
+
+impl Page {
+    const ALL: [(&'static str, Self); 4] = [
+        ("STATUS", Self::Status),
+        ("status.json", Self::StatusJson),
+        ("events.jsonl", Self::Events),
+        ("config.json", Self::Config),
+    ];
 }
 
 const ROOT: u64 = 1;
@@ -36,16 +66,20 @@ const FIRST_FOLDER: u64 = 2;
 const TASKS: u64 = 16;
 const FIRST_TASK_FOLDER: u64 = 17;
 const BY_ID: u64 = 24;
-const STATUS_PAGE: u64 = 25;
+const OWN: u64 = 25;
+const FIRST_PAGE: u64 = 26;
+const PAGES_END: u64 = 32;
 
 /// Images are numbered above all that is fixed; the links to them have this bit as well.
 const FIRST_IMAGE: u64 = 1 << 12;
 const LINK_BIT: u64 = 1 << 62;
+const TASK_BIT: u64 = 1 << 61;
+const DRAFT_BIT: u64 = 1 << 60;
 
 /// The name of the folder of links.
 const BY_ID_NAME: &str = "by-id";
 const TASKS_NAME: &str = "tasks";
-const STATUS_PAGE_NAME: &str = "STATUS";
+const OWN_NAME: &str = ".sps";
 
 impl Node {
     /// The inode number of the node: the same across restarts.
@@ -61,7 +95,12 @@ impl Node {
                 FIRST_TASK_FOLDER + position(TaskStatus::ALL.iter().position(|s| *s == status))
             }
             Self::ById => BY_ID,
-            Self::StatusPage => STATUS_PAGE,
+            Self::Own => OWN,
+            Self::Page(page) => {
+                FIRST_PAGE + position(Page::ALL.iter().position(|(_, p)| *p == page))
+            }
+            Self::Task(number) => TASK_BIT | number.get(),
+            Self::Draft(number) => DRAFT_BIT | number,
             Self::Image(number) => FIRST_IMAGE + number.get(),
             Self::Link(number) => LINK_BIT | (FIRST_IMAGE + number.get()),
         }
@@ -74,13 +113,18 @@ impl Node {
             ROOT => Some(Self::Root),
             TASKS => Some(Self::Tasks),
             BY_ID => Some(Self::ById),
-            STATUS_PAGE => Some(Self::StatusPage),
+            OWN => Some(Self::Own),
             FIRST_FOLDER..TASKS => {
                 Status::ALL.get(nth(FIRST_FOLDER)?).map(|status| Self::Folder(*status))
             }
             FIRST_TASK_FOLDER..BY_ID => {
                 TaskStatus::ALL.get(nth(FIRST_TASK_FOLDER)?).map(|status| Self::TaskFolder(*status))
             }
+            FIRST_PAGE..PAGES_END => {
+                Page::ALL.get(nth(FIRST_PAGE)?).map(|(_, page)| Self::Page(*page))
+            }
+            _ if inode & TASK_BIT != 0 => Some(Self::Task(TaskNumber::new(inode & !TASK_BIT))),
+            _ if inode & DRAFT_BIT != 0 => Some(Self::Draft(inode & !DRAFT_BIT)),
             _ if inode & LINK_BIT != 0 => (inode & !LINK_BIT)
                 .checked_sub(FIRST_IMAGE)
                 .map(|number| Self::Link(ImageNumber::new(number))),
@@ -93,11 +137,13 @@ impl Node {
         match self {
             Self::TaskFolder(_) => Self::Tasks,
             Self::Link(_) => Self::ById,
+            Self::Task(_) | Self::Draft(_) => Self::TaskFolder(TaskStatus::Pending),
             Self::Root
             | Self::Folder(_)
             | Self::Tasks
             | Self::ById
-            | Self::StatusPage
+            | Self::Own
+            | Self::Page(_)
             | Self::Image(_) => Self::Root,
         }
     }
@@ -108,12 +154,12 @@ impl Node {
             Self::Root => Status::ALL
                 .into_iter()
                 .map(|status| (status.name(), Self::Folder(status)))
-                .chain([
-                    (TASKS_NAME, Self::Tasks),
-                    (BY_ID_NAME, Self::ById),
-                    (STATUS_PAGE_NAME, Self::StatusPage),
-                ])
+                .chain([(TASKS_NAME, Self::Tasks), (BY_ID_NAME, Self::ById), (OWN_NAME, Self::Own)])
+                .chain(Page::ALL.into_iter().take(1).map(|(name, page)| (name, Self::Page(page))))
                 .collect(),
+            Self::Own => {
+                Page::ALL.into_iter().skip(1).map(|(name, page)| (name, Self::Page(page))).collect()
+            }
             Self::Tasks => TaskStatus::ALL
                 .into_iter()
                 .map(|status| (status.name(), Self::TaskFolder(status)))
@@ -121,7 +167,9 @@ impl Node {
             Self::Folder(_)
             | Self::TaskFolder(_)
             | Self::ById
-            | Self::StatusPage
+            | Self::Page(_)
+            | Self::Task(_)
+            | Self::Draft(_)
             | Self::Image(_)
             | Self::Link(_) => Vec::new(),
         }
@@ -137,16 +185,19 @@ mod tests {
         let mut nodes = vec![Node::Root];
         nodes.extend(Node::Root.fixed_children().into_iter().map(|(_, node)| node));
         nodes.extend(Node::Tasks.fixed_children().into_iter().map(|(_, node)| node));
+        nodes.extend(Node::Own.fixed_children().into_iter().map(|(_, node)| node));
         for number in [1, 2, 1 << 40] {
             nodes.push(Node::Image(ImageNumber::new(number)));
             nodes.push(Node::Link(ImageNumber::new(number)));
+            nodes.push(Node::Task(TaskNumber::new(number)));
+            nodes.push(Node::Draft(number));
         }
         let mut seen = std::collections::HashSet::new();
         for node in nodes {
             assert!(seen.insert(node.inode()), "{node:?}");
             assert_eq!(Node::of_inode(node.inode()), Some(node));
         }
-        for free in [0, 11, 15, 21, 26, 4095, 1 << 62] {
+        for free in [0, 11, 15, 21, 30, 4095, 1 << 62] {
             assert_eq!(Node::of_inode(free), None, "{free}");
         }
     }

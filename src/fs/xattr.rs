@@ -1,9 +1,10 @@
 //! The attributes `user.sps.*` of an image: what a property of the record is called, and how it reads.
 
-use super::mount::{Mount, Shown};
+use super::mount::{Asker, Mount, Shown};
 use super::tree::Node;
+use crate::catalog::Rename;
 use crate::error::{Error, Result};
-use crate::image::Seal;
+use crate::image::{Content, Image, ImageName, Seal};
 
 /// What the names of all attributes of sps begin with.
 const PREFIX: &str = "user.sps.";
@@ -29,10 +30,11 @@ enum Property {
     Visibility,
     Protected,
     Message,
+    ExpectedSize,
 }
 
 impl Property {
-    const ALL: [(&'static str, Self); 15] = [
+    const ALL: [(&'static str, Self); 16] = [
         ("id", Self::Id),
         ("status", Self::Status),
         ("name", Self::Name),
@@ -48,6 +50,7 @@ impl Property {
         ("visibility", Self::Visibility),
         ("protected", Self::Protected),
         ("message", Self::Message),
+        ("expected_size", Self::ExpectedSize),
     ];
 
     fn named(name: &str) -> Option<Self> {
@@ -62,9 +65,10 @@ impl Property {
             Self::Status => Some(image.status.to_string()),
             Self::Name => Some(image.name.to_string()),
             Self::Size => {
-                let live = shown.live.map(|live| live.size_bytes).filter(|size| *size > 0);
-                live.or_else(|| seal.map(|seal| seal.size_bytes)).map(|size| size.to_string())
+                let is_known = image.content != Content::Absent || shown.size_bytes > Some(0);
+                shown.size_bytes.filter(|_| is_known).map(|size| size.to_string())
             }
+            Self::ExpectedSize => image.expected_size.map(|size| size.to_string()),
             Self::VirtualSize => None,
             Self::DiskFormat => seal.map(|seal| seal.format.name().to_owned()),
             Self::ContainerFormat => Some("bare".to_owned()),
@@ -97,15 +101,69 @@ impl Mount {
             | Node::Folder(_)
             | Node::Tasks
             | Node::TaskFolder(_)
+            | Node::Own
             | Node::ById
-            | Node::StatusPage => Err(Error::NoAttribute),
+            | Node::Task(_)
+            | Node::Draft(_)
+            | Node::Page(_) => Err(Error::NoAttribute),
         }
     }
 
-    /// Sets or removes an attribute: all of them are for reading yet.
-    pub(crate) fn set_attribute(name: &[u8]) -> Result<()> {
-        own_name(name)?;
-        Err(Error::Forbidden("this attribute can't be set"))
+    /// Sets an attribute, or removes it where there is no value.
+    pub(crate) fn set_attribute(
+        &self,
+        asker: Asker,
+        inode: u64,
+        name: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<()> {
+        const REFUSED: Error = Error::Forbidden("this attribute can't be set");
+        let name = own_name(name)?;
+        let Node::Image(number) = Self::node(inode)? else { return Err(REFUSED) };
+        let image = self.image(number)?;
+        let value = value
+            .map(|value| {
+                let text = std::str::from_utf8(value).ok();
+                text.ok_or_else(|| Error::Invalid(format!("{name} is text")))
+            })
+            .transpose()?;
+        match (Property::named(name), value) {
+            (Some(Property::Name), Some(value)) => {
+                let name = ImageName::new(value.as_bytes())?;
+                let (seen, actor) = (image.status, asker.actor());
+                self.catalog.rename(image.id, &name, Rename { seen, actor, no_replace: false })
+            }
+            (Some(Property::Protected), Some(value)) => {
+                let protected = choice(value, ["true", "false"])?;
+                self.declare(asker, &image, |image| image.ownership.set_protected(protected))
+            }
+            (Some(Property::Visibility), Some(value)) => {
+                let public = choice(value, ["public", "private"])?;
+                self.declare(asker, &image, |image| image.ownership.set_public(public))
+            }
+            (Some(Property::ExpectedSize), value) if image.may_be_declared() => {
+                let parse = |value: &str| {
+                    let size = value.parse::<u64>();
+                    size.map_err(|_| Error::Invalid(format!("{value:?} is not a size in bytes")))
+                };
+                let expected = value.map(parse).transpose()?;
+                self.declare(asker, &image, |image| image.expected_size = expected)
+            }
+            _ => Err(REFUSED),
+        }
+    }
+
+    fn declare(&self, asker: Asker, image: &Image, edit: impl Fn(&mut Image)) -> Result<()> {
+        self.catalog.declare(image.id, asker.actor(), edit)
+    }
+}
+
+/// Which of two words a value is: the first, or the second.
+fn choice(value: &str, [yes, no]: [&str; 2]) -> Result<bool> {
+    match value {
+        _ if value == yes => Ok(true),
+        _ if value == no => Ok(false),
+        _ => Err(Error::Invalid(format!("{value:?}: it is {yes} or {no}"))),
     }
 }
 

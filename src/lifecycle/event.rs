@@ -29,8 +29,10 @@ pub enum Event {
     ImportSucceed,
     /// The import failed.
     ImportFail,
-    /// The data is withheld: asked for, damaged, or disowned by its writer.
+    /// The data is withheld because somebody asks for it.
     Deactivate,
+    /// The data is withheld because it is damaged, or its writer failed right after closing it.
+    Withhold,
     /// The data is given out again.
     Reactivate,
     /// Delete, with delayed delete on.
@@ -51,7 +53,7 @@ pub enum Event {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Write,
         Self::Stage,
         Self::ImportRemote,
@@ -65,6 +67,7 @@ impl Event {
         Self::ImportSucceed,
         Self::ImportFail,
         Self::Deactivate,
+        Self::Withhold,
         Self::Reactivate,
         Self::Delete,
         Self::DeleteNow,
@@ -92,6 +95,7 @@ impl Event {
             Self::ImportSucceed => "import succeeded",
             Self::ImportFail => "import failed",
             Self::Deactivate => "deactivate",
+            Self::Withhold => "damage found, or its writer failed",
             Self::Reactivate => "reactivate",
             Self::Delete => "delete",
             Self::DeleteNow => "delete (delayed delete off)",
@@ -121,6 +125,7 @@ impl Event {
             | Self::StagingFail
             | Self::ImportSucceed
             | Self::ImportFail
+            | Self::Withhold
             | Self::Reactivate
             | Self::RestoreActive
             | Self::RestoreDeactivated

@@ -79,14 +79,31 @@ impl Status {
         }
     }
 
-    /// Whether a file made in the folder of this status becomes a new image (specification, section 2).
+    /// The status of a new image whose file is made in the folder of this one, if it takes new files
+    /// (specification, section 2, "create").
     #[must_use]
-    pub const fn takes_uploads(self) -> bool {
+    pub const fn creation(self) -> Option<Self> {
         match self {
-            Self::Queued | Self::Active => true,
+            Self::Queued | Self::Active => Some(Self::Queued),
+            Self::Uploading => Some(Self::Uploading),
             Self::Saving
-            | Self::Uploading
             | Self::Importing
+            | Self::Deactivated
+            | Self::Killed
+            | Self::PendingDelete
+            | Self::Deleted => None,
+        }
+    }
+
+    /// Whether the data is in staging, to be worked on until it is imported.
+    #[must_use]
+    pub const fn is_staging(self) -> bool {
+        match self {
+            Self::Uploading => true,
+            Self::Queued
+            | Self::Saving
+            | Self::Importing
+            | Self::Active
             | Self::Deactivated
             | Self::Killed
             | Self::PendingDelete
@@ -94,14 +111,46 @@ impl Status {
         }
     }
 
-    /// The event that makes what was uploaded active: none where no upload can be under way.
+    /// Whether an image of this status may have data in staging that a restart must not take away.
+    #[must_use]
+    pub const fn keeps_staged_data(self) -> bool {
+        match self {
+            Self::Uploading | Self::Importing => true,
+            Self::Queued
+            | Self::Saving
+            | Self::Active
+            | Self::Deactivated
+            | Self::Killed
+            | Self::PendingDelete
+            | Self::Deleted => false,
+        }
+    }
+
+    /// What happens by itself to an image that has had this status for its time (specification, section
+    /// 2, Time).
+    #[must_use]
+    pub const fn expiry(self) -> Option<Event> {
+        match self {
+            Self::PendingDelete => Some(Event::Purge),
+            Self::Killed => Some(Event::Delete),
+            Self::Deleted => Some(Event::Forget),
+            Self::Queued
+            | Self::Saving
+            | Self::Uploading
+            | Self::Importing
+            | Self::Active
+            | Self::Deactivated => None,
+        }
+    }
+
+    /// The event that makes what came in active: none where nothing can be on its way.
     #[must_use]
     pub const fn publication(self) -> Option<Event> {
         match self {
             Self::Queued => Some(Event::SetEmpty),
             Self::Saving => Some(Event::Publish),
+            Self::Importing => Some(Event::ImportSucceed),
             Self::Uploading
-            | Self::Importing
             | Self::Active
             | Self::Deactivated
             | Self::Killed
@@ -110,15 +159,15 @@ impl Status {
         }
     }
 
-    /// The event of an upload that failed: none where no data can have come.
+    /// The event of an upload or an import that failed: none where no data can have come.
     #[must_use]
     pub const fn failure(self, retry: bool) -> Option<Event> {
         match self {
             Self::Saving if retry => Some(Event::FailRetry),
             Self::Saving => Some(Event::Fail),
+            Self::Importing => Some(Event::ImportFail),
             Self::Queued
             | Self::Uploading
-            | Self::Importing
             | Self::Active
             | Self::Deactivated
             | Self::Killed

@@ -48,6 +48,7 @@ pub const TABLE: &[Row] = {
         row(S::Importing, E::Delete, S::Deleted, &[CancelWriter, Reclaim]),
         row(S::Importing, E::DeleteNow, S::Deleted, &[CancelWriter, Reclaim]),
         row(S::Active, E::Deactivate, S::Deactivated, &[]),
+        row(S::Active, E::Withhold, S::Deactivated, &[]),
         row(S::Active, E::Delete, S::PendingDelete, &[RememberOrigin]),
         row(S::Active, E::DeleteNow, S::Deleted, &[Reclaim]),
         row(S::Active, E::Unlocate, S::Queued, &[ClearSize]),

@@ -80,6 +80,23 @@ impl TaskStatus {
     }
 }
 
+impl TaskStatus {
+    /// The status of that name, if there is one.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.name() == name)
+    }
+
+    /// Whether a task of this status is over: its record goes in time.
+    #[must_use]
+    pub const fn is_finished(self) -> bool {
+        match self {
+            Self::Success | Self::Failure => true,
+            Self::Pending | Self::Processing => false,
+        }
+    }
+}
+
 impl TaskEvent {
     /// Every task event.
     pub const ALL: [Self; 5] = [Self::Start, Self::Succeed, Self::Fail, Self::Refuse, Self::Retry];

@@ -8,17 +8,26 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
-use super::{Change, Draft, Key, Listed, Reclaim, Registry, Total};
+use super::{
+    Change, ClockMark, Draft, Durability, Key, Listed, ListedTask, Reclaim, Registry,
+    TRANSITIONS_KEPT, TaskKey, Total, Transition,
+};
 use crate::error::{Error, Result};
-use crate::image::{Digest, IdPrefix, Image, ImageId, ImageName, ImageNumber};
-use crate::lifecycle::Status;
+use crate::image::{
+    Digest, IdPrefix, Image, ImageId, ImageName, ImageNumber, StoreTime, Timestamp,
+};
+use crate::lifecycle::{Status, TaskStatus};
+use crate::task::{Task, TaskNumber};
 
+mod change;
 mod record;
 mod schema;
+mod task;
 mod writer;
 
 use record::{COLUMNS, image_of};
-use writer::{Job, Writer};
+use task::task_of;
+use writer::Writer;
 
 /// Reading connections that are kept open; more are made when more threads read, and closed after.
 const IDLE_READERS_MAX: usize = 16;
@@ -68,6 +77,13 @@ impl SqliteRegistry {
         })
     }
 
+    fn one_task(&self, condition: &str, values: impl Params) -> Result<Option<Task>> {
+        self.read(|connection| {
+            let sql = format!("SELECT {} FROM tasks t WHERE {condition}", task::COLUMNS);
+            connection.prepare_cached(&sql)?.query_row(values, task_of).optional()
+        })
+    }
+
     fn many<T>(
         &self,
         sql: &str,
@@ -80,15 +96,18 @@ impl SqliteRegistry {
 
 impl Registry for SqliteRegistry {
     fn create(&self, draft: Draft) -> Result<Image> {
-        self.writer.submit(|reply| Job::Create { draft, reply })
+        self.writer
+            .submit(Durability::Transient, move |connection| change::create(connection, &draft))
     }
 
     fn commit(&self, change: Change) -> Result<()> {
-        self.writer.submit(|reply| Job::Commit { change, reply })
+        self.writer.submit(change.durability, move |connection| change::commit(connection, &change))
     }
 
     fn flush(&self) -> Result<()> {
-        self.writer.submit(|reply| Job::Flush { reply })
+        self.writer.submit(Durability::Durable, |connection| {
+            writer::touch(connection).map_err(registry_error)
+        })
     }
 
     fn image(&self, key: Key) -> Result<Option<Image>> {
@@ -194,7 +213,137 @@ impl Registry for SqliteRegistry {
     }
 
     fn settle(&self, reclaims: &[Reclaim]) -> Result<()> {
-        self.writer.submit(|reply| Job::Settle { reclaims: reclaims.to_vec(), reply })
+        let reclaims = reclaims.to_vec();
+        self.writer.submit(Durability::Transient, move |connection| {
+            change::settle(connection, &reclaims).map_err(registry_error)
+        })
+    }
+
+    fn holders(&self, digest: &Digest, limit: u32) -> Result<Vec<Image>> {
+        self.many(
+            &format!("SELECT {COLUMNS} FROM images i WHERE i.held_digest = ?1 LIMIT ?2"),
+            params![digest.as_bytes(), limit],
+            image_of,
+        )
+    }
+
+    fn due(&self, status: Status, until: StoreTime, limit: u32) -> Result<Vec<Image>> {
+        self.many(
+            &format!(
+                "SELECT {COLUMNS} FROM images i WHERE i.status = ?1 AND i.due_from <= ?2
+                 ORDER BY i.due_from, i.number LIMIT ?3"
+            ),
+            params![status.name(), column(until.as_nanoseconds())?, limit],
+            image_of,
+        )
+    }
+
+    fn transitions(&self) -> Result<Vec<Transition>> {
+        let mut last = self.many(
+            "SELECT at, id, name, from_status, to_status, cause, uid FROM transitions
+             ORDER BY number DESC LIMIT ?1",
+            params![TRANSITIONS_KEPT],
+            change::transition_of,
+        )?;
+        last.reverse();
+        Ok(last)
+    }
+
+    fn task(&self, key: TaskKey) -> Result<Option<Task>> {
+        match key {
+            TaskKey::Id(id) => self.one_task("t.id = ?1", params![id.as_bytes()]),
+            TaskKey::Number(number) => {
+                self.one_task("t.number = ?1", params![column(number.get())?])
+            }
+        }
+    }
+
+    fn find_task(
+        &self,
+        status: TaskStatus,
+        name: &ImageName,
+        prefix: Option<IdPrefix>,
+    ) -> Result<Option<Task>> {
+        match prefix {
+            None => self.one_task(
+                "t.status = ?1 AND t.name = ?2 ORDER BY t.status_at DESC, t.number DESC LIMIT 1",
+                params![status.name(), name.as_str()],
+            ),
+            Some(prefix) => {
+                let (low, high) = prefix.range();
+                self.one_task(
+                    "t.status = ?1 AND t.name = ?2 AND t.id BETWEEN ?3 AND ?4 LIMIT 1",
+                    params![status.name(), name.as_str(), low.as_bytes(), high.as_bytes()],
+                )
+            }
+        }
+    }
+
+    fn task_page(
+        &self,
+        status: TaskStatus,
+        after: TaskNumber,
+        limit: u32,
+    ) -> Result<Vec<ListedTask>> {
+        self.many(
+            &format!(
+                "SELECT {}, EXISTS (SELECT 1 FROM tasks n WHERE n.status = t.status
+                     AND n.name = t.name AND (n.status_at, n.number) > (t.status_at, t.number)
+                 ) AS is_shadowed
+                 FROM tasks t WHERE t.status = ?1 AND t.number > ?2 ORDER BY t.number LIMIT ?3",
+                task::COLUMNS
+            ),
+            params![status.name(), column(after.get())?, limit],
+            |row| Ok(ListedTask { task: task_of(row)?, is_shadowed: row.get("is_shadowed")? }),
+        )
+    }
+
+    fn latest_tasks(&self, status: TaskStatus, limit: u32) -> Result<Vec<Task>> {
+        self.many(
+            &format!(
+                "SELECT {} FROM tasks t WHERE t.status = ?1 ORDER BY t.entered_at DESC LIMIT ?2",
+                task::COLUMNS
+            ),
+            params![status.name(), limit],
+            task_of,
+        )
+    }
+
+    fn tasks_due(&self, status: TaskStatus, until: StoreTime, limit: u32) -> Result<Vec<Task>> {
+        self.many(
+            &format!(
+                "SELECT {} FROM tasks t WHERE t.status = ?1 AND t.entered_at <= ?2
+                 ORDER BY t.entered_at LIMIT ?3",
+                task::COLUMNS
+            ),
+            params![status.name(), column(until.as_nanoseconds())?, limit],
+            task_of,
+        )
+    }
+
+    fn clock(&self) -> Result<Option<ClockMark>> {
+        self.read(|connection| {
+            connection
+                .prepare_cached("SELECT lived, at FROM clock")?
+                .query_row([], |row| {
+                    Ok(ClockMark {
+                        lived: StoreTime::from_nanoseconds(record::unsigned(row.get("lived")?)?),
+                        at: Timestamp::from_nanoseconds(row.get("at")?),
+                    })
+                })
+                .optional()
+        })
+    }
+
+    fn set_clock(&self, mark: ClockMark) -> Result<()> {
+        let lived = column(mark.lived.as_nanoseconds())?;
+        self.writer.submit(Durability::Transient, move |connection| {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO clock (one, lived, at) VALUES (1, ?1, ?2)")
+                .and_then(|mut sql| sql.execute(params![lived, mark.at.as_nanoseconds()]))
+                .map_err(registry_error)
+                .map(|_| ())
+        })
     }
 }
 

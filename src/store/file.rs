@@ -36,7 +36,7 @@ pub enum Seek {
 
 impl StoreFile {
     /// Takes an open file, and what it is called in messages.
-    pub(super) fn new(file: File, what: String) -> Self {
+    pub(crate) fn new(file: File, what: String) -> Self {
         Self { file, what }
     }
 
@@ -69,6 +69,32 @@ impl StoreFile {
     /// The disk is full or refuses; part of the data may be written then.
     pub fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
         self.file.write_all_at(data, offset).map_err(|error| self.failed("write", error))
+    }
+
+    /// Copies `extent` of `source` to the same place here, within the kernel where the filesystem
+    /// offers that; by a reflink where it can.
+    ///
+    /// # Errors
+    /// The disk is full, or one of the two can't be read or written.
+    pub fn copy_from(&self, source: &Self, extent: Extent) -> Result<()> {
+        let (mut from, mut to) = (extent.offset, extent.offset);
+        let end = extent.offset + extent.length;
+        while to < end {
+            let length = usize::try_from(end - to).unwrap_or(usize::MAX);
+            let copied = rustix::fs::copy_file_range(
+                &source.file,
+                Some(&mut from),
+                &self.file,
+                Some(&mut to),
+                length,
+            );
+            match copied {
+                Ok(0) => return Ok(()),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(self.failed("copy_file_range", error)),
+            }
+        }
+        Ok(())
     }
 
     /// Makes the file `size_bytes` long, with a hole at its end if it grows.

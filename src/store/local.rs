@@ -29,6 +29,10 @@ const STAGING: &str = "staging";
 const MANIFESTS: &str = "manifests";
 const REGISTRY: &str = "sps.db";
 
+/// The mode of sealed data, and of what is known to be damaged of it.
+const SEALED: u32 = 0o400;
+const DAMAGED: u32 = 0o000;
+
 /// What a directory may hold that is to become a store.
 const HARMLESS: [&str; 5] = ["config.toml", "lock", "sps.log", "lost+found", "sps.log.old"];
 
@@ -104,6 +108,18 @@ impl LocalStore {
         }
     }
 
+    /// Whether sealed data of that length is there and not known to be damaged.
+    fn is_whole(&self, path: &Path, size_bytes: u64) -> Result<bool> {
+        match std::fs::symlink_metadata(path) {
+            Ok(found) => {
+                let mode = found.permissions().mode() & 0o777;
+                Ok(found.len() == size_bytes && mode != DAMAGED)
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(self.failed("stat", path)(error)),
+        }
+    }
+
     fn remove(&self, path: &Path) -> Result<()> {
         match std::fs::remove_file(path) {
             Ok(()) => Ok(()),
@@ -132,6 +148,19 @@ impl Store for LocalStore {
         Ok(StoreFile::new(file, self.name_of(&path)))
     }
 
+    fn stage_again(&self, id: ImageId) -> Result<StoreFile> {
+        let path = self.staging_path(id);
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(self.failed("open", &path))?;
+        Ok(StoreFile::new(file, self.name_of(&path)))
+    }
+
     fn staged(&self, id: ImageId) -> Result<Option<StoreFile>> {
         let path = self.staging_path(id);
         match File::open(&path) {
@@ -149,7 +178,7 @@ impl Store for LocalStore {
     fn seal(&self, id: ImageId, seal: &Seal) -> Result<()> {
         let staged = self.staging_path(id);
         let blob = self.blob_path(&seal.digest);
-        let is_there = self.length_of(&blob)? == Some(seal.size_bytes);
+        let is_there = self.is_whole(&blob, seal.size_bytes)?;
         let directory = self.blob_directory(&seal.digest);
         if is_there {
             // Who named it may have died before that was durable.
@@ -160,7 +189,7 @@ impl Store for LocalStore {
             make_directory(&directory)?;
             sync_directory(&self.root.join(BLOBS))?;
         }
-        std::fs::set_permissions(&staged, std::fs::Permissions::from_mode(0o400))
+        std::fs::set_permissions(&staged, std::fs::Permissions::from_mode(SEALED))
             .and_then(|()| std::fs::rename(&staged, &blob))
             .map_err(self.failed("seal", &staged))?;
         sync_directory(&directory)
@@ -186,6 +215,16 @@ impl Store for LocalStore {
         let path = self.blob_path(digest);
         let file = File::open(&path).map_err(self.failed("open", &path))?;
         Ok(Arc::new(StoreFile::new(file, self.name_of(&path))))
+    }
+
+    fn mark_damaged(&self, digest: &Digest) -> Result<()> {
+        let path = self.blob_path(digest);
+        match std::fs::set_permissions(&path, std::fs::Permissions::from_mode(DAMAGED)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(self.failed("mark", &path)(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     fn drop_sealed(&self, digest: &Digest) -> Result<()> {

@@ -15,10 +15,25 @@ const WORK: &str = "
     timeout 10 rm $M/active/old
     timeout 10 rm $M/pending_delete/old
     timeout 10 truncate -s 0 $M/active/empty
+    timeout 10 cp $F/x $M/active/replaced
+    timeout 10 cp $F/x $M/uploading/imported
+    timeout 10 mv $M/uploading/imported $M/active/imported
+    timeout 10 python3 -c '
+import os
+path = os.environ[\"M\"] + \"/active/reopened\"
+f = os.open(path, os.O_CREAT | os.O_WRONLY); os.write(f, b\"head \"); os.close(f)
+f = os.open(path, os.O_RDWR); os.pwrite(f, b\"tail\", 5); os.close(f)'
+    timeout 10 python3 -c '
+import os
+f = open(os.environ[\"M\"] + \"/active/withdrawn\", \"wb\"); f.write(b\"part\"); f.close(); os._exit(3)'
+    timeout 5 sh -c 'until ! ls $M/deactivated || ls $M/deactivated | grep -q withdrawn; do sleep 0.02; done'
+    timeout 5 sh -c 'while ls $M/deleted | grep -q .; do sleep 0.02; done'
     true";
 
 /// What may be found after a crash: each image in a status that is true of it.
 fn check(sandbox: &Sandbox, failpoint: &str) {
+    // An import goes on by itself.
+    eventually("imports are done", || sandbox.names("importing").is_empty());
     let tree = sandbox.tree();
     for path in &tree {
         let allowed: &[&str] = match path.split(['/', '~']).nth(1).unwrap_or_default() {
@@ -28,6 +43,10 @@ fn check(sandbox: &Sandbox, failpoint: &str) {
             "old" => &["active", "pending_delete", "deleted"],
             "empty" => &["active", "queued"],
             "kept" => &["active"],
+            "replaced" => &["active", "pending_delete", "killed", "queued"],
+            "imported" => &["uploading", "active"],
+            "reopened" => &["active", "killed", "queued"],
+            "withdrawn" => &["active", "deactivated", "killed", "queued"],
             other => panic!("{failpoint}: {other} came from nowhere"),
         };
         let status = path.split('/').next().unwrap_or_default();
@@ -35,54 +54,75 @@ fn check(sandbox: &Sandbox, failpoint: &str) {
     }
     assert!(tree.contains(&"active/kept".to_owned()), "{failpoint}: {tree:?}");
     sandbox.ok("cmp $F/kept $M/active/kept");
+    // A name that is replaced is never missing, and never half there.
+    sandbox.ok("cmp -s $F/old2 $M/active/replaced || cmp -s $F/x $M/active/replaced");
+    if tree.contains(&"active/imported".to_owned()) {
+        sandbox.ok("cmp $F/x $M/active/imported");
+    }
     if tree.contains(&"active/published".to_owned()) {
         sandbox.ok("cmp $F/x $M/active/published");
     }
     // And the store goes on working.
     sandbox.ok("cp $F/x $M/active/again && cmp $F/x $M/active/again");
-    sandbox.ok("rm $M/active/again && rm $M/pending_delete/again && rm $M/deleted/again");
+    sandbox.ok("rm $M/active/again && rm $M/pending_delete/again");
+}
+
+/// Does the work with a daemon that is killed at a failpoint, and checks what comes up. Answers whether the
+/// daemon got there.
+fn survives(failpoint: Failpoint) -> bool {
+    let name = failpoint.name();
+    let sandbox = Sandbox::with(&["forget_time=1s"]);
+    sandbox.source("x", 300_000);
+    sandbox.source("kept", 200_000);
+    sandbox.source("old2", 100_000);
+    sandbox.ok("cp $F/old2 $M/active/replaced; cp $F/kept $M/active/kept; cp $F/kept $F/old; echo o >> $F/old; cp $F/old $M/active/old");
+    // Something to recover.
+    let mut writer = sandbox
+        .bash_command("exec 3>$M/active/failed; cat $F/x >&3; exec sleep 60")
+        .spawn()
+        .expect("a writer");
+    eventually("it is being written", || sandbox.names("saving") == ["failed"]);
+    sandbox.kill_daemon();
+    writer.kill().expect("killed");
+    writer.wait().expect("ended");
+    let ready = sandbox.mount_failing_at(name);
+    if ready {
+        sandbox.bash(WORK);
+        // What the daemon does by itself may take it there, too.
+        let is_alive = || sandbox.daemon().is_some();
+        if is_alive() {
+            sandbox.bash("timeout 10 umount $M");
+            sandbox.wait_for_daemons_end();
+        }
+    }
+    let log = sandbox.log();
+    let clean = log.lines().filter(|line| line.contains("is unmounted")).count();
+    sandbox.bash("umount -l $M");
+    sandbox.recover();
+    check(&sandbox, name);
+    sandbox.umount();
+    sandbox.audit();
+    clean == 0
 }
 
 // semantics: never-stuck daemon-killed
 #[test]
 fn a_daemon_killed_at_any_failpoint_leaves_a_store_that_is_true() {
-    let mut reached = Vec::new();
-    for failpoint in Failpoint::ALL {
-        let name = failpoint.name();
-        let sandbox = Sandbox::new();
-        sandbox.source("x", 300_000);
-        sandbox.source("kept", 200_000);
-        sandbox.ok("cp $F/kept $M/active/kept; cp $F/kept $F/old; echo o >> $F/old; cp $F/old $M/active/old");
-        // Something to recover.
-        let mut writer = sandbox
-            .bash_command("exec 3>$M/active/failed; cat $F/x >&3; exec sleep 60")
-            .spawn()
-            .expect("a writer");
-        eventually("it is being written", || sandbox.names("saving") == ["failed"]);
-        sandbox.kill_daemon();
-        writer.kill().expect("killed");
-        writer.wait().expect("ended");
-        let ready = sandbox.mount_failing_at(name);
-        if ready {
-            sandbox.bash(WORK);
-            // What the daemon does by itself may take it there, too.
-            let is_alive = || sandbox.daemon().is_some();
-            if is_alive() {
-                sandbox.bash("timeout 10 umount $M");
-                sandbox.wait_for_daemons_end();
-            }
+    let reached = std::sync::Mutex::new(Vec::new());
+    let left = std::sync::Mutex::new(Failpoint::ALL.to_vec());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let Some(failpoint) = left.lock().expect("a list").pop() else { break };
+                    if survives(failpoint) {
+                        reached.lock().expect("a list").push(failpoint.name());
+                    }
+                }
+            });
         }
-        let log = sandbox.log();
-        let clean = log.lines().filter(|line| line.contains("is unmounted")).count();
-        if clean == 0 {
-            reached.push(name);
-        }
-        sandbox.bash("umount -l $M");
-        sandbox.recover();
-        check(&sandbox, name);
-        sandbox.umount();
-        sandbox.audit();
-    }
+    });
+    let reached = reached.into_inner().expect("a list");
     let missed: Vec<&str> =
         Failpoint::ALL.iter().map(|f| f.name()).filter(|name| !reached.contains(name)).collect();
     assert!(missed.is_empty(), "the work never came by {missed:?}");

@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use sps::lifecycle::{
-    Decision, Effect, Event, Reason, Status, Subject, TABLE, TASK_TABLE, TaskDecision, TaskEvent,
-    TaskStatus, decide, decide_task,
+    Decision, Effect, Event, MOVES, Reason, Status, Subject, TABLE, TASK_TABLE, TaskDecision,
+    TaskEvent, TaskStatus, decide, decide_move, decide_task,
 };
 
 /// Compares with a file of the tree; with `UPDATE_GOLDEN` set, writes it.
@@ -31,6 +31,8 @@ fn verdict(decision: Decision) -> String {
         Decision::Already => "already".into(),
         Decision::Denied(Reason::NotInTable { .. }) => "denied".into(),
         Decision::Denied(Reason::Protected { .. }) => "denied: protected".into(),
+        Decision::Denied(Reason::NotItsOrigin { .. }) => "denied: not its origin".into(),
+        Decision::Denied(Reason::TooEarly { .. }) => "denied: too early".into(),
     }
 }
 
@@ -55,6 +57,16 @@ fn every_status_and_event_decides_as_the_golden_matrix_says() {
                 TaskDecision::Denied => "denied".into(),
             };
             writeln!(matrix, "task {} | {} | {decision}", status.name(), event.name()).unwrap();
+        }
+    }
+    for (from, to, event) in MOVES {
+        let origins = [None, Some(Status::Active), Some(Status::Deactivated)];
+        for (origin, protected) in origins.into_iter().flat_map(|o| [(o, false), (o, true)]) {
+            let subject = Subject { status: *from, protected };
+            let decision = verdict(decide_move(subject, origin, *event));
+            let mark = if protected { " +t" } else { "" };
+            let came = origin.map_or("", Status::name);
+            writeln!(matrix, "mv {from}{mark} {to} | {came} | {decision}").unwrap();
         }
     }
     check_golden("tests/it/lifecycle.golden", &matrix);

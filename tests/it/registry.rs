@@ -5,10 +5,15 @@ use std::thread;
 
 use sps::error::Error;
 use sps::image::{
-    Content, Digest, DiskFormat, Image, ImageId, ImageName, ImageNumber, Ownership, Seal, Timestamp,
+    Content, Digest, DiskFormat, Image, ImageId, ImageName, ImageNumber, Moment, Ownership, Seal,
+    StoreTime, Timestamp,
 };
-use sps::lifecycle::Status;
-use sps::registry::{Change, Draft, Durability, Key, Reclaim, Registry, SqliteRegistry, Total};
+use sps::lifecycle::{Status, TaskEvent, TaskStatus};
+use sps::registry::{
+    Change, ClockMark, Draft, Durability, Key, Reclaim, Registry, SqliteRegistry, TRANSITIONS_KEPT,
+    TaskChange, TaskKey, Total, Transition,
+};
+use sps::task::{Task, TaskDraft, TaskId, TaskInput, TaskNumber, TaskResult};
 
 /// Runs a case against a new registry of each kind.
 fn each(case: impl Fn(&Arc<dyn Registry>)) {
@@ -17,13 +22,21 @@ fn each(case: impl Fn(&Arc<dyn Registry>)) {
     case(&(Arc::new(sqlite) as Arc<dyn Registry>));
 }
 
+fn moment(at: i64) -> Moment {
+    Moment {
+        at: Timestamp::from_nanoseconds(at),
+        age: StoreTime::from_nanoseconds(at.unsigned_abs() * 2),
+    }
+}
+
 fn draft(name: &str) -> Draft {
     Draft {
         id: ImageId::random(),
         name: ImageName::new(name.as_bytes()).expect("a name"),
         status: Status::Queued,
         ownership: Ownership { uid: 1, gid: 2, mode: 0o640 },
-        created_at: Timestamp::from_nanoseconds(1_000),
+        is_provisional: true,
+        created: moment(1_000),
     }
 }
 
@@ -56,6 +69,9 @@ fn what_is_recorded_is_read_back_whole() {
         changed.origin = Some(Status::Deactivated);
         changed.bound_digest = Some(seal(7).digest);
         changed.message = Some("why ' \" \n".into());
+        changed.entered_at = StoreTime::from_nanoseconds(77);
+        changed.is_provisional = false;
+        changed.expected_size = Some(12);
         changed.name = ImageName::new("ü ~1".as_bytes()).expect("a name");
         registry.commit(Change::update(changed.clone()).durably()).expect("committed");
         changed.version += 1;
@@ -209,4 +225,124 @@ fn a_database_that_is_not_ours_or_newer_is_refused() {
     let text = directory.path().join("text.db");
     std::fs::write(&text, "this is no database, however long it may be ".repeat(50)).expect("text");
     assert!(SqliteRegistry::open(&text).is_err());
+}
+
+#[test]
+fn what_time_ends_is_found_when_it_is_due_and_what_is_protected_never() {
+    each(|registry| {
+        for (name, age, mode) in [("a", 30, 0o640), ("b", 10, 0o640), ("c", 5, 0o1640)] {
+            let mut image = registry.create(draft(name)).expect("recorded");
+            image.status = Status::PendingDelete;
+            image.ownership.mode = mode;
+            image.entered_at = StoreTime::from_nanoseconds(age);
+            registry.commit(Change::update(image)).expect("committed");
+        }
+        let due = |until| -> Vec<String> {
+            let found = registry.due(Status::PendingDelete, StoreTime::from_nanoseconds(until), 9);
+            found.expect("readable").iter().map(|image| image.name.to_string()).collect()
+        };
+        assert!(due(9).is_empty());
+        assert_eq!(due(10), ["b"]);
+        assert_eq!(due(1000), ["b", "a"]);
+        let active = registry.due(Status::Active, StoreTime::from_nanoseconds(1000), 9);
+        assert!(active.expect("readable").is_empty());
+    });
+}
+
+#[test]
+fn tasks_are_recorded_changed_found_and_forgotten() {
+    each(|registry| {
+        let draft = |name: &str| TaskDraft {
+            id: TaskId::random(),
+            name: ImageName::new(name.as_bytes()).expect("a name"),
+            ownership: Ownership { uid: 5, gid: 6, mode: 0o444 },
+            input: TaskInput::Scrub,
+            created: moment(9),
+        };
+        let (first, second) = (draft("t"), draft("t"));
+        let tasks = [&first, &second].map(|draft| TaskChange::Create(draft.clone()));
+        registry.commit(Change { tasks: tasks.to_vec(), ..Change::default() }).expect("committed");
+        let task = registry.task(TaskKey::Id(first.id)).expect("readable").expect("there");
+        assert_eq!(task.status, TaskStatus::Pending);
+        let mut begun = task.stepped(TaskEvent::Start, moment(20)).expect("it may begin");
+        begun.message = Some("why".into());
+        begun.progress = 7;
+        begun.result = Some(TaskResult::Scrubbed { images: 3 });
+        begun.expires_at = Some(Timestamp::from_nanoseconds(99));
+        let update = |task: &Task| Change {
+            tasks: vec![TaskChange::Update(task.clone())],
+            ..Change::default()
+        };
+        registry.commit(update(&begun)).expect("committed");
+        assert!(matches!(registry.commit(update(&begun)), Err(Error::Conflict)), "an old version");
+        begun.version += 1;
+        let found = registry.task(TaskKey::Number(begun.number)).expect("readable");
+        assert_eq!(found, Some(begun.clone()));
+        let none = TaskNumber::new(0);
+        let pending = registry.task_page(TaskStatus::Pending, none, 9).expect("readable");
+        assert_eq!(pending.len(), 1);
+        assert_eq!(pending[0].task.id, second.id);
+        let found = registry.find_task(TaskStatus::Processing, &begun.name, None);
+        assert_eq!(found.expect("readable"), Some(begun.clone()));
+        let prefix = Some(second.id.as_image_id().prefix());
+        let found = registry.find_task(TaskStatus::Pending, &second.name, prefix);
+        assert_eq!(found.expect("readable").map(|task| task.id), Some(second.id));
+        let due = |until| {
+            let until = StoreTime::from_nanoseconds(until);
+            registry.tasks_due(TaskStatus::Processing, until, 9).expect("readable").len()
+        };
+        assert_eq!((due(39), due(40)), (0, 1));
+        let tasks = vec![TaskChange::Forget(begun.clone())];
+        registry.commit(Change { tasks, ..Change::default() }).expect("committed");
+        assert_eq!(registry.task(TaskKey::Id(begun.id)).expect("readable"), None);
+    });
+}
+
+#[test]
+fn transitions_are_remembered_in_their_order_and_the_oldest_go() {
+    each(|registry| {
+        let image = registry.create(draft("x")).expect("recorded");
+        let count = u64::from(TRANSITIONS_KEPT) + 300;
+        for number in 0..count {
+            let transition = Transition {
+                at: Timestamp::from_nanoseconds(i64::try_from(number).expect("small")),
+                id: image.id,
+                name: image.name.clone(),
+                from: Some(Status::Queued),
+                to: None,
+                cause: "a test".into(),
+                uid: Some(1),
+            };
+            let transitions = vec![transition];
+            registry.commit(Change { transitions, ..Change::default() }).expect("committed");
+        }
+        let kept = registry.transitions().expect("readable");
+        assert_eq!(kept.len(), TRANSITIONS_KEPT as usize);
+        assert!(kept.windows(2).all(|pair| pair[0].at < pair[1].at));
+        let last = kept.last().expect("one").at.as_nanoseconds();
+        assert_eq!(last.unsigned_abs(), count - 1);
+    });
+}
+
+#[test]
+fn the_clock_is_noted_and_the_holders_of_a_content_are_found() {
+    each(|registry| {
+        assert_eq!(registry.clock().expect("readable"), None);
+        for lived in [5, 9] {
+            let mark = ClockMark {
+                lived: StoreTime::from_nanoseconds(lived),
+                at: Timestamp::from_nanoseconds(-3),
+            };
+            registry.set_clock(mark).expect("noted");
+            assert_eq!(registry.clock().expect("readable"), Some(mark));
+        }
+        for name in ["a", "b"] {
+            let mut image = registry.create(draft(name)).expect("recorded");
+            image.content = Content::Sealed(seal(3));
+            registry.commit(Change::update(image)).expect("committed");
+        }
+        let holders =
+            |byte, limit| registry.holders(&seal(byte).digest, limit).expect("readable").len();
+        assert_eq!((holders(3, 9), holders(3, 1), holders(4, 9)), (2, 1, 0));
+    });
 }

@@ -4,7 +4,8 @@ use rusqlite::types::{FromSqlError, Type, ValueRef};
 use rusqlite::{Connection, Row, named_params};
 
 use crate::image::{
-    Content, Digest, DiskFormat, Image, ImageId, ImageName, ImageNumber, Ownership, Seal, Timestamp,
+    Content, Digest, DiskFormat, Image, ImageId, ImageName, ImageNumber, Ownership, Seal,
+    StoreTime, Timestamp,
 };
 use crate::lifecycle::Status;
 use crate::registry::Draft;
@@ -12,16 +13,18 @@ use crate::registry::Draft;
 /// The columns that [`image_of`] reads, of a table that is called `i`.
 pub(super) const COLUMNS: &str = "i.number, i.id, i.version, i.name, i.status, i.content, i.digest,
     i.size_bytes, i.allocated_bytes, i.disk_format, i.uid, i.gid, i.mode, i.created_at,
-    i.updated_at, i.status_at, i.modified_at, i.origin, i.bound_digest, i.message";
+    i.updated_at, i.status_at, i.modified_at, i.origin, i.bound_digest, i.message, i.entered_at,
+    i.is_provisional, i.expected_size";
 
 /// Writes the first row of an image.
 pub(super) fn insert(connection: &Connection, draft: &Draft) -> rusqlite::Result<Image> {
     connection
         .prepare_cached(
             "INSERT INTO images (id, version, name, unique_name, status, content, uid, gid, mode,
-                 created_at, updated_at, status_at, modified_at)
+                 created_at, updated_at, status_at, modified_at, entered_at,
+                 is_provisional)
              VALUES (:id, 1, :name, :unique, :status, :content, :uid, :gid, :mode,
-                 :at, :at, :at, :at)",
+                 :at, :at, :at, :at, :entered, :provisional)",
         )?
         .execute(named_params! {
             ":id": draft.id.as_bytes(),
@@ -32,7 +35,9 @@ pub(super) fn insert(connection: &Connection, draft: &Draft) -> rusqlite::Result
             ":uid": draft.ownership.uid,
             ":gid": draft.ownership.gid,
             ":mode": draft.ownership.mode,
-            ":at": draft.created_at.as_nanoseconds(),
+            ":at": draft.created.at.as_nanoseconds(),
+            ":entered": signed(draft.created.age.as_nanoseconds())?,
+            ":provisional": draft.is_provisional,
         })?;
     Ok(Image {
         id: draft.id,
@@ -42,12 +47,15 @@ pub(super) fn insert(connection: &Connection, draft: &Draft) -> rusqlite::Result
         status: draft.status,
         content: Content::Absent,
         ownership: draft.ownership,
-        created_at: draft.created_at,
-        updated_at: draft.created_at,
-        status_at: draft.created_at,
-        modified_at: draft.created_at,
+        created_at: draft.created.at,
+        updated_at: draft.created.at,
+        status_at: draft.created.at,
+        entered_at: draft.created.age,
+        modified_at: draft.created.at,
         origin: None,
         bound_digest: None,
+        is_provisional: draft.is_provisional,
+        expected_size: None,
         message: None,
     })
 }
@@ -60,6 +68,7 @@ pub(super) fn update(connection: &Connection, image: &Image) -> rusqlite::Result
         Content::Sealed(_) => digest,
         Content::Absent | Content::Staged | Content::Gone(_) => None,
     };
+    let entered = signed(image.entered_at.as_nanoseconds())?;
     let changed = connection
         .prepare_cached(
             "UPDATE images SET version = version + 1, name = :name, unique_name = :unique,
@@ -67,7 +76,8 @@ pub(super) fn update(connection: &Connection, image: &Image) -> rusqlite::Result
                  size_bytes = :size, allocated_bytes = :allocated, disk_format = :format,
                  uid = :uid, gid = :gid, mode = :mode, updated_at = :updated,
                  status_at = :status_at, modified_at = :modified, origin = :origin,
-                 bound_digest = :bound, message = :message
+                 bound_digest = :bound, message = :message, entered_at = :entered,
+                 due_from = :due, is_provisional = :provisional, expected_size = :expected
              WHERE id = :id AND version = :version",
         )?
         .execute(named_params! {
@@ -91,6 +101,10 @@ pub(super) fn update(connection: &Connection, image: &Image) -> rusqlite::Result
             ":origin": image.origin.map(Status::name),
             ":bound": image.bound_digest.as_ref().map(Digest::as_bytes),
             ":message": image.message,
+            ":entered": entered,
+            ":due": image.status.expiry().filter(|_| !image.ownership.is_protected()).map(|_| entered),
+            ":provisional": image.is_provisional,
+            ":expected": image.expected_size.map(signed).transpose()?,
         })?;
     Ok(changed == 1)
 }
@@ -116,6 +130,9 @@ pub(super) fn image_of(row: &Row<'_>) -> rusqlite::Result<Image> {
         modified_at: time("modified_at")?,
         origin: origin.as_deref().map(status_named).transpose()?,
         bound_digest: row.get::<_, Option<[u8; 32]>>("bound_digest")?.map(Digest::from_bytes),
+        entered_at: store_time(row)?,
+        is_provisional: row.get("is_provisional")?,
+        expected_size: row.get::<_, Option<i64>>("expected_size")?.map(unsigned).transpose()?,
         message: row.get("message")?,
     })
 }
@@ -157,8 +174,14 @@ pub(super) fn status_of(value: ValueRef<'_>) -> rusqlite::Result<Status> {
     status_named(name)
 }
 
-fn status_named(name: &str) -> rusqlite::Result<Status> {
+/// The status of that name.
+pub(super) fn status_named(name: &str) -> rusqlite::Result<Status> {
     Status::from_name(name).ok_or_else(|| broken(&format!("status {name:?}")))
+}
+
+/// The moment by the store's own clock in the column `entered_at`.
+pub(super) fn store_time(row: &Row<'_>) -> rusqlite::Result<StoreTime> {
+    unsigned(row.get("entered_at")?).map(StoreTime::from_nanoseconds)
 }
 
 /// A number that is never negative.
@@ -166,11 +189,13 @@ pub(super) fn unsigned(value: i64) -> rusqlite::Result<u64> {
     u64::try_from(value).map_err(|_| broken(&format!("{value} is negative")))
 }
 
-fn signed(value: u64) -> rusqlite::Result<i64> {
+/// A number as a column takes it.
+pub(super) fn signed(value: u64) -> rusqlite::Result<i64> {
     i64::try_from(value).map_err(|_| broken(&format!("{value} is out of range")))
 }
 
-fn broken(what: &str) -> rusqlite::Error {
+/// What makes a row that makes no sense an error.
+pub(super) fn broken(what: &str) -> rusqlite::Error {
     let fault = FromSqlError::Other(what.into());
     rusqlite::Error::FromSqlConversionFailure(0, Type::Text, fault.into())
 }

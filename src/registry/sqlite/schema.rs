@@ -4,15 +4,18 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::registry_error;
 use crate::error::{Error, Result};
+use crate::lifecycle::Status;
 
 /// What marks a database as a registry of sps: the letters `sps1`.
 const APPLICATION_ID: i32 = 0x7370_7331;
 
 /// How each version of the schema is made from the one before it.
 ///
-/// `unique_name` is set where the lifecycle lets only one image of a name have its status, and
-/// `held_digest` where the record holds sealed data: the index of it is the count of references.
-const MIGRATIONS: &[&str] = &["
+/// `unique_name` is set where the lifecycle lets only one image of a name have its status,
+/// `held_digest` where the record holds sealed data (the index of it is the count of references), and
+/// `due_from` where time ends the status.
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE images (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         id BLOB NOT NULL UNIQUE,
@@ -71,7 +74,59 @@ const MIGRATIONS: &[&str] = &["
             ON CONFLICT (status) DO UPDATE SET
                 images = images + 1, size_bytes = size_bytes + excluded.size_bytes;
     END;
-"];
+",
+    "
+    ALTER TABLE images ADD COLUMN entered_at INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE images ADD COLUMN due_from INTEGER;
+    ALTER TABLE images ADD COLUMN is_provisional INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE images ADD COLUMN expected_size INTEGER;
+    CREATE INDEX images_by_due ON images (status, due_from, number) WHERE due_from IS NOT NULL;
+
+    CREATE TABLE tasks (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id BLOB NOT NULL UNIQUE,
+        version INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        status TEXT NOT NULL,
+        uid INTEGER NOT NULL,
+        gid INTEGER NOT NULL,
+        mode INTEGER NOT NULL,
+        input TEXT NOT NULL,
+        result TEXT,
+        message TEXT,
+        progress INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL,
+        status_at INTEGER NOT NULL,
+        entered_at INTEGER NOT NULL,
+        expires_at INTEGER
+    ) STRICT;
+    CREATE INDEX tasks_by_name ON tasks (status, name, status_at, number);
+    CREATE INDEX tasks_by_number ON tasks (status, number);
+    CREATE INDEX tasks_by_age ON tasks (status, entered_at);
+
+    CREATE TABLE transitions (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        at INTEGER NOT NULL,
+        id BLOB NOT NULL,
+        name TEXT NOT NULL,
+        from_status TEXT,
+        to_status TEXT,
+        cause TEXT NOT NULL,
+        uid INTEGER
+    ) STRICT;
+
+    CREATE TABLE clock (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        lived INTEGER NOT NULL,
+        at INTEGER NOT NULL
+    ) STRICT;
+",
+];
+
+/// The version from which on records say from when on their time counts.
+const VERSION_WITH_TIME: i64 = 2;
 
 /// Makes the schema or brings it up to date, and sets the connection up.
 pub(super) fn prepare(connection: &mut Connection) -> Result<()> {
@@ -94,6 +149,18 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<()> {
     let done = usize::try_from(version).unwrap_or(0);
     for (to, sql) in (1i64..).zip(MIGRATIONS).skip(done) {
         migrate(connection, sql, to).map_err(registry_error)?;
+    }
+    if version < VERSION_WITH_TIME {
+        count_time_from_now(connection).map_err(registry_error)?;
+    }
+    Ok(())
+}
+
+/// What was removed before there was a store's own clock is kept for its time from now on.
+fn count_time_from_now(connection: &Connection) -> rusqlite::Result<()> {
+    for status in Status::ALL.into_iter().filter(|status| status.expiry().is_some()) {
+        let sql = "UPDATE images SET due_from = entered_at WHERE status = ?1";
+        connection.execute(sql, [status.name()])?;
     }
     Ok(())
 }

@@ -1,18 +1,17 @@
 //! The one thread that writes, and the one that moves what was written from the log to the table.
 //!
-//! Whoever commits hands over a [`Job`] and waits. The thread takes all jobs that wait, up to a bound,
-//! applies each in a savepoint of one transaction, and commits once: durable if any of them asked for
-//! it. A job that conflicts is rolled back alone.
+//! Whoever changes something hands over a [`Job`] and waits. The thread takes all jobs that wait, up to a
+//! bound, applies each in a savepoint of one transaction, and commits once: durable if any of them asked
+//! for it. A job that conflicts is rolled back alone.
 
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::JoinHandle;
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
-use super::{record, registry_error};
+use super::registry_error;
 use crate::error::{Error, Result};
-use crate::image::Image;
-use crate::registry::{Change, Draft, Durability, Reclaim};
+use crate::registry::Durability;
 
 /// Jobs that may wait; a thread that brings one more waits for room.
 const QUEUE_MAX: usize = 1024;
@@ -23,25 +22,16 @@ const GROUP_MAX: usize = 256;
 /// Groups between two checkpoints.
 const GROUPS_A_CHECKPOINT: u64 = 256;
 
-/// Where the answer to a job goes.
-pub(super) type Reply<T> = SyncSender<Result<T>>;
+/// What is done with the outcome of a group: the answer to one job of it.
+type Answer = Box<dyn FnOnce(&Result<()>) + Send>;
 
-/// What the writer is asked to do, and where the answer goes.
-pub(super) enum Job {
-    /// Record a new image.
-    Create { draft: Draft, reply: Reply<Image> },
-    /// Make a change.
-    Commit { change: Change, reply: Reply<()> },
-    /// Make all that went before durable.
-    Flush { reply: Reply<()> },
-    /// Strike out what was reclaimed.
-    Settle { reclaims: Vec<Reclaim>, reply: Reply<()> },
-}
+/// The work of a job in an open transaction, if that could be opened.
+type Work = Box<dyn FnOnce(&Connection, &Result<()>) -> Answer + Send>;
 
-/// A job that was applied, waiting for the commit of its group.
-enum Applied {
-    Created(Reply<Image>, Result<Image>),
-    Done(Reply<()>, Result<()>),
+/// What the writer is asked to do.
+struct Job {
+    durability: Durability,
+    work: Work,
 }
 
 /// The handle to the writing thread. Dropping it ends the thread when all jobs are done.
@@ -68,13 +58,24 @@ impl Writer {
         Ok(Self { jobs: Some(jobs), threads })
     }
 
-    /// Hands a job over and waits for its answer.
-    pub(super) fn submit<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T> {
+    /// Hands work over and waits until it is committed.
+    pub(super) fn submit<T: Send + 'static>(
+        &self,
+        durability: Durability,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let stopped = || Error::Registry { what: "it has stopped".into(), is_full: false };
-        let (reply, answer) = mpsc::sync_channel(1);
+        let (reply, outcome) = mpsc::sync_channel(1);
+        let work: Work = Box::new(move |connection, begun| {
+            let made = in_savepoint(connection, begun, || work(connection));
+            Box::new(move |committed| {
+                // Whoever asked may be gone; then nobody wants the answer.
+                let _ = reply.send(committed.clone().and(made));
+            })
+        });
         let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
-        jobs.send(job(reply)).map_err(|_| stopped())?;
-        answer.recv().map_err(|_| stopped())?
+        jobs.send(Job { durability, work }).map_err(|_| stopped())?;
+        outcome.recv().map_err(|_| stopped())?
     }
 }
 
@@ -107,10 +108,10 @@ fn write_groups(connection: Connection, inbox: &Receiver<Job>, ticks: &SyncSende
 }
 
 fn write_group(connection: &Connection, group: Vec<Job>) {
-    let durable = group.iter().any(Job::is_durable);
+    let durable = group.iter().any(|job| job.durability == Durability::Durable);
     let begun = begin(connection, durable).map_err(registry_error);
-    let applied: Vec<Applied> =
-        group.into_iter().map(|job| job.apply(connection, &begun)).collect();
+    let answers: Vec<Answer> =
+        group.into_iter().map(|job| (job.work)(connection, &begun)).collect();
     let committed = begun.and_then(|()| {
         // A full disk ends the whole transaction by itself.
         if connection.is_autocommit() {
@@ -119,8 +120,8 @@ fn write_group(connection: &Connection, group: Vec<Job>) {
             end(connection).map_err(registry_error)
         }
     });
-    for job in applied {
-        job.answer(&committed);
+    for answer in answers {
+        answer(&committed);
     }
 }
 
@@ -144,52 +145,6 @@ fn end(connection: &Connection) -> rusqlite::Result<()> {
     })
 }
 
-impl Job {
-    fn is_durable(&self) -> bool {
-        match self {
-            Self::Commit { change, .. } => change.durability == Durability::Durable,
-            Self::Flush { .. } => true,
-            Self::Create { .. } | Self::Settle { .. } => false,
-        }
-    }
-
-    fn apply(self, connection: &Connection, begun: &Result<()>) -> Applied {
-        match self {
-            Self::Create { draft, reply } => {
-                let work = || record::insert(connection, &draft).map_err(registry_error);
-                Applied::Created(reply, in_savepoint(connection, begun, work))
-            }
-            Self::Commit { change, reply } => Applied::Done(
-                reply,
-                in_savepoint(connection, begun, || commit(connection, &change)),
-            ),
-            Self::Flush { reply } => {
-                // An empty transaction would flush nothing: the log must get a frame.
-                let work = || touch(connection).map_err(registry_error);
-                Applied::Done(reply, in_savepoint(connection, begun, work))
-            }
-            Self::Settle { reclaims, reply } => {
-                let work = || settle(connection, &reclaims).map_err(registry_error);
-                Applied::Done(reply, in_savepoint(connection, begun, work))
-            }
-        }
-    }
-}
-
-impl Applied {
-    fn answer(self, committed: &Result<()>) {
-        // Whoever asked may be gone; then nobody wants the answer.
-        match self {
-            Self::Created(reply, made) => {
-                let _ = reply.send(committed.clone().and(made));
-            }
-            Self::Done(reply, made) => {
-                let _ = reply.send(committed.clone().and(made));
-            }
-        }
-    }
-}
-
 fn in_savepoint<T>(
     connection: &Connection,
     begun: &Result<()>,
@@ -209,49 +164,8 @@ fn in_savepoint<T>(
     made
 }
 
-fn commit(connection: &Connection, change: &Change) -> Result<()> {
-    for image in &change.updates {
-        match record::update(connection, image) {
-            Ok(true) => {}
-            Ok(false) => return Err(Error::Conflict),
-            // Another image took the unique name in between.
-            Err(error)
-                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) =>
-            {
-                return Err(Error::Conflict);
-            }
-            Err(error) => return Err(registry_error(error)),
-        }
-    }
-    for image in &change.forgotten {
-        let version = i64::try_from(image.version).unwrap_or(i64::MAX);
-        let gone = connection
-            .prepare_cached("DELETE FROM images WHERE id = ?1 AND version = ?2")
-            .and_then(|mut sql| sql.execute(params![image.id.as_bytes(), version]))
-            .map_err(registry_error)?;
-        if gone != 1 {
-            return Err(Error::Conflict);
-        }
-    }
-    for Reclaim { id, digest } in &change.reclaims {
-        connection
-            .prepare_cached("INSERT OR IGNORE INTO reclaims (id, digest) VALUES (?1, ?2)")
-            .and_then(|mut sql| sql.execute(params![id.as_bytes(), digest.as_bytes()]))
-            .map_err(registry_error)?;
-    }
-    Ok(())
-}
-
-fn settle(connection: &Connection, reclaims: &[Reclaim]) -> rusqlite::Result<()> {
-    let mut sql =
-        connection.prepare_cached("DELETE FROM reclaims WHERE id = ?1 AND digest = ?2")?;
-    for Reclaim { id, digest } in reclaims {
-        sql.execute(params![id.as_bytes(), digest.as_bytes()])?;
-    }
-    Ok(())
-}
-
-fn touch(connection: &Connection) -> rusqlite::Result<()> {
+/// Gives the log a frame: an empty transaction would flush nothing.
+pub(super) fn touch(connection: &Connection) -> rusqlite::Result<()> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     connection.pragma_update(None, "user_version", version)
 }

@@ -12,7 +12,7 @@ fn the_mount_has_a_folder_for_each_status() {
     let sandbox = Sandbox::new();
     let mut expected: Vec<&str> =
         sps::lifecycle::Status::ALL.into_iter().map(sps::lifecycle::Status::name).collect();
-    expected.extend(["tasks", "by-id", "STATUS"]);
+    expected.extend(["tasks", "by-id", "STATUS", ".sps"]);
     expected.sort_unstable();
     assert_eq!(sandbox.names("."), expected);
     assert_eq!(sandbox.names("tasks"), ["failure", "pending", "processing", "success"]);

@@ -1,0 +1,188 @@
+//! What can be asked of the catalog: records, counts, room, and sealed data to read.
+
+use std::sync::Arc;
+
+use super::{Catalog, Progress};
+use crate::error::{Error, Result};
+use crate::image::{Content, IdPrefix, Image, ImageId, ImageName, ImageNumber, Moment};
+use crate::lifecycle::{Status, TaskStatus};
+use crate::registry::{Key, Listed, ListedTask, TaskKey, Total, Transition};
+use crate::store::{Space, StoreFile};
+use crate::task::{Task, TaskId, TaskNumber};
+
+impl Catalog {
+    /// The present, by the clock on the wall and by the store's own.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        self.shared.clock.moment()
+    }
+
+    /// The image with this number, if there is one.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    pub fn by_number(&self, number: ImageNumber) -> Result<Option<Image>> {
+        self.shared.registry.image(Key::Number(number))
+    }
+
+    /// The image with this id, if there is one.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    pub fn by_id(&self, id: ImageId) -> Result<Option<Image>> {
+        self.shared.registry.image(Key::Id(id))
+    }
+
+    /// The newest image of a name in a status or, with a prefix, the one whose id begins so.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    pub fn find(
+        &self,
+        status: Status,
+        name: &ImageName,
+        prefix: Option<IdPrefix>,
+    ) -> Result<Option<Image>> {
+        self.shared.registry.find(status, name, prefix)
+    }
+
+    /// Images with a number above `after`, at most `limit`, of one status or of all.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    pub fn page(
+        &self,
+        status: Option<Status>,
+        after: ImageNumber,
+        limit: u32,
+    ) -> Result<Vec<Listed>> {
+        self.shared.registry.page(status, after, limit)
+    }
+
+    /// The name by which the folder of its status lists the image.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    pub fn listed_name(&self, image: &Image) -> Result<String> {
+        let is_shadowed = self.shared.registry.is_shadowed(image)?;
+        Ok(if is_shadowed { image.name.listed_as(image.id) } else { image.name.to_string() })
+    }
+
+    /// Counts and sizes, a row for each status that has images.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    pub fn totals(&self) -> Result<Vec<Total>> {
+        self.shared.registry.totals()
+    }
+
+    /// The images that entered a status last, the latest first.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    pub fn latest(&self, status: Status, limit: u32) -> Result<Vec<Image>> {
+        self.shared.registry.latest(status, limit)
+    }
+
+    /// How much room the store has.
+    ///
+    /// # Errors
+    /// The filesystem does not say.
+    pub fn space(&self) -> Result<Space> {
+        self.shared.store.space()
+    }
+
+    /// The sealed data of an image, to read. It stays readable to whoever has it, whatever becomes of
+    /// the image.
+    ///
+    /// # Errors
+    /// It has none, or it is gone from the disk.
+    pub fn open_sealed(&self, image: &Image) -> Result<Arc<StoreFile>> {
+        match &image.content {
+            Content::Sealed(seal) => self.shared.store.open(&seal.digest).or_else(|error| {
+                match self.by_id(image.id)?.map(|now| now.content) {
+                    Some(Content::Sealed(_)) => {
+                        Err(Error::Damaged(format!("data of image {}: {error}", image.id)))
+                    }
+                    // It was removed since it was looked up.
+                    Some(Content::Absent | Content::Staged | Content::Gone(_)) | None => {
+                        Err(Error::NotFound)
+                    }
+                }
+            }),
+            Content::Absent | Content::Staged | Content::Gone(_) => Err(Error::NotFound),
+        }
+    }
+
+    /// The staged data of an image, to read, if there is any.
+    ///
+    /// # Errors
+    /// It can't be opened.
+    pub fn open_staged(&self, image: &Image) -> Result<Option<StoreFile>> {
+        self.shared.store.staged(image.id)
+    }
+
+    /// The last transitions, the earliest first.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    pub fn transitions(&self) -> Result<Vec<Transition>> {
+        self.shared.registry.transitions()
+    }
+
+    /// The imports under way.
+    #[must_use]
+    pub fn imports(&self) -> Vec<(ImageId, Progress)> {
+        self.shared.staging.imports()
+    }
+
+    /// The task with this id, if there is one.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    pub fn task(&self, id: TaskId) -> Result<Option<Task>> {
+        self.shared.registry.task(TaskKey::Id(id))
+    }
+
+    /// The task with this number, if there is one.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    pub fn task_by_number(&self, number: TaskNumber) -> Result<Option<Task>> {
+        self.shared.registry.task(TaskKey::Number(number))
+    }
+
+    /// The newest task of a name in a status or, with a prefix, the one whose id begins so.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    pub fn find_task(
+        &self,
+        status: TaskStatus,
+        name: &ImageName,
+        prefix: Option<IdPrefix>,
+    ) -> Result<Option<Task>> {
+        self.shared.registry.find_task(status, name, prefix)
+    }
+
+    /// The tasks that entered a status last, the latest first.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    pub fn latest_tasks(&self, status: TaskStatus, limit: u32) -> Result<Vec<Task>> {
+        self.shared.registry.latest_tasks(status, limit)
+    }
+
+    /// Tasks of a status with a number above `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    pub fn task_page(
+        &self,
+        status: TaskStatus,
+        after: TaskNumber,
+        limit: u32,
+    ) -> Result<Vec<ListedTask>> {
+        self.shared.registry.task_page(status, after, limit)
+    }
+}

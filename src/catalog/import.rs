@@ -1,0 +1,217 @@
+//! Taking in what is staged, or what lies below an allowed root: check, seal, publish.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::staging::Import;
+use super::{Catalog, Move, Shared, UploadSession};
+use crate::error::{Error, Result};
+use crate::failpoint::{Failpoint, hit};
+use crate::image::{Content, DiskFormat, Image, ImageId, Ownership, Seal};
+use crate::ingest::{Upload, Watch};
+use crate::lifecycle::{Event, Status};
+use crate::registry::TaskChange;
+use crate::task::{ImportPath, Task, TaskDraft, TaskId, TaskInput};
+
+/// Whoever asked for a task may read how it goes, and so may all others.
+pub(super) const TASK_MODE: u32 = 0o444;
+
+impl Catalog {
+    /// Asks for a staged image to be taken in: it is importing, and a task is pending that does it.
+    ///
+    /// # Errors
+    /// The caller does not govern it, it is protected, still open for writing, or may not have the name.
+    pub fn begin_import(&self, id: ImageId, wanted: Move<'_>) -> Result<TaskId> {
+        let shared = &self.shared;
+        if shared.uploads.of(id).is_some() {
+            return Err(Error::Busy("the image is still open: close it, then move it".into()));
+        }
+        let task = TaskId::random();
+        let choose = |image: &Image| {
+            let event = shared.may_move(image, wanted)?;
+            shared.check_import_name(image, wanted)?;
+            Ok(event)
+        };
+        shared.transition(id, Some(wanted.actor), choose, |next, also| {
+            next.name = wanted.name.clone();
+            next.content = Content::Staged;
+            let uid = wanted.actor.uid;
+            also.tasks.push(TaskChange::Create(TaskDraft {
+                id: task,
+                name: wanted.name.clone(),
+                ownership: Ownership { uid, gid: next.ownership.gid, mode: TASK_MODE },
+                input: TaskInput::ImportStaged { image: id },
+                created: shared.clock.moment(),
+            }));
+            Ok(())
+        })?;
+        hit(Failpoint::ImportRecorded);
+        Ok(task)
+    }
+
+    /// Takes in the staged data of an image that is importing. An import that fails leaves the image
+    /// queued, with the reason.
+    ///
+    /// # Errors
+    /// What keeps it from becoming active; or what `watch` says, and then it can be gone on with.
+    pub fn import_staged(&self, id: ImageId, watch: &dyn Fn(u8) -> Result<()>) -> Result<()> {
+        let image = self.by_id(id)?.ok_or(Error::Cancelled)?;
+        if image.status.has_unique_names() {
+            // It was done before its task could say so.
+            return Ok(());
+        }
+        if image.status.publication() != Some(Event::ImportSucceed) {
+            return Err(Error::Cancelled);
+        }
+        let size_bytes = self.open_staged(&image)?.map_or(Ok(0), |file| file.size_bytes())?;
+        self.importing(id, size_bytes, watch, |watch| {
+            let seal = match image.content {
+                Content::Sealed(seal) => seal,
+                Content::Absent | Content::Staged | Content::Gone(_) => {
+                    self.shared.seal_staged(id, watch)?
+                }
+            };
+            self.shared.take_in(id, seal)
+        })
+    }
+
+    /// Takes in a file below an allowed root, on behalf of the author of the task. Answers the new image.
+    ///
+    /// # Errors
+    /// As [`import_staged`](Self::import_staged); or the author could not read the file himself.
+    pub fn import_path(
+        &self,
+        task: &Task,
+        import: &ImportPath,
+        watch: &dyn Fn(u8) -> Result<()>,
+    ) -> Result<ImageId> {
+        let source = self.shared.locations.open(Path::new(&import.from), task.ownership)?;
+        let id = self.image_to_import(task, import)?;
+        let image = self.by_id(id)?.ok_or(Error::Cancelled)?;
+        if image.status.has_unique_names() {
+            return Ok(id);
+        }
+        if image.status.publication() != Some(Event::ImportSucceed) {
+            return Err(Error::Cancelled);
+        }
+        self.importing(id, source.size_bytes()?, watch, |watch| {
+            let seal = match image.content {
+                Content::Sealed(seal) => seal,
+                Content::Absent | Content::Staged | Content::Gone(_) => {
+                    // What an attempt before this one has copied is not gone on with.
+                    self.shared.store.discard(id)?;
+                    let mut upload = Upload::new(Arc::new(self.shared.store.stage(id)?));
+                    upload.take(&source, watch)?;
+                    let seal = upload.examine_watched(watch)?;
+                    self.shared.store.sync(upload.file())?;
+                    seal
+                }
+            };
+            check_format(import.disk_format, seal.format)?;
+            self.shared.take_in(id, seal)
+        })?;
+        Ok(id)
+    }
+
+    /// The image of a task that imports a path: made when it is begun for the first time.
+    fn image_to_import(&self, task: &Task, import: &ImportPath) -> Result<ImageId> {
+        if let Some(id) = import.image {
+            return Ok(id);
+        }
+        let ownership = Ownership { mode: 0o644, ..task.ownership };
+        let image = self.shared.queue(import.name.clone(), Status::Queued, ownership, true)?;
+        let choose = |_: &Image| Ok(Event::ImportRemote);
+        self.shared.transition(image.id, None, choose, |next, also| {
+            next.content = Content::Staged;
+            let mut task = self.task(task.id)?.ok_or(Error::Cancelled)?;
+            task.input =
+                TaskInput::ImportPath(ImportPath { image: Some(image.id), ..import.clone() });
+            also.tasks.push(TaskChange::Update(task));
+            Ok(())
+        })?;
+        Ok(image.id)
+    }
+
+    /// Does the work of an import, and settles what becomes of the image.
+    fn importing(
+        &self,
+        id: ImageId,
+        size_bytes: u64,
+        watch: &dyn Fn(u8) -> Result<()>,
+        work: impl FnOnce(&Watch<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let import = self.shared.staging.began(id, size_bytes);
+        let told = |done_bytes| tell(&import, done_bytes, watch);
+        let done = work(&told);
+        self.shared.staging.ended(id);
+        match done {
+            Ok(()) => {
+                hit(Failpoint::ImportPublished);
+                self.shared.staging.forget(id);
+                self.keeper.wake();
+                Ok(())
+            }
+            Err(Error::Interrupted) => Err(Error::Interrupted),
+            Err(error) => {
+                self.shared.staging.forget(id);
+                self.shared.kill(id, &error)?;
+                self.keeper.wake();
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives up an import that nobody goes on with.
+    ///
+    /// # Errors
+    /// The registry can't write.
+    pub fn give_up_import(&self, id: ImageId, reason: &Error) -> Result<()> {
+        let image = self.by_id(id)?;
+        if image.is_some_and(|image| image.status.publication() == Some(Event::ImportSucceed)) {
+            self.shared.staging.forget(id);
+            self.shared.kill(id, reason)?;
+            self.keeper.wake();
+        }
+        Ok(())
+    }
+
+    /// Whether the image is open for writing: it can't be imported yet.
+    #[must_use]
+    pub fn is_open(&self, id: ImageId) -> Option<Arc<UploadSession>> {
+        self.upload_of(id)
+    }
+}
+
+fn tell(import: &Import, done_bytes: u64, watch: &dyn Fn(u8) -> Result<()>) -> Result<()> {
+    import.advance(done_bytes);
+    watch(import.progress().percent())
+}
+
+impl Shared {
+    /// Refuses before anything is done what the end of the import would be refused for.
+    fn check_import_name(&self, image: &Image, wanted: Move<'_>) -> Result<()> {
+        let named = Image { name: wanted.name.clone(), ..image.clone() };
+        let change = &mut crate::registry::Change::default();
+        self.evict_holder(&named, wanted.to, Some(wanted.actor), change).map(|_| ())
+    }
+
+    fn take_in(&self, id: ImageId, seal: Seal) -> Result<()> {
+        self.commit_seal(id, seal, None)?;
+        hit(Failpoint::ImportSealed);
+        self.publish(id)
+    }
+}
+
+/// Whether content is what it was declared to be. A disk with a partition table is a raw disk, too.
+fn check_format(declared: Option<DiskFormat>, found: DiskFormat) -> Result<()> {
+    let is_raw = [DiskFormat::Raw, DiskFormat::Gpt, DiskFormat::Mbr].contains(&found);
+    match declared {
+        None => Ok(()),
+        Some(declared) if declared == found || (declared == DiskFormat::Raw && is_raw) => Ok(()),
+        Some(declared) => Err(Error::Rejected(format!(
+            "it is declared as {}, and its content is {}",
+            declared.name(),
+            found.name()
+        ))),
+    }
+}

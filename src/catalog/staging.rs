@@ -1,0 +1,236 @@
+//! Staged data: worked on in place as often as one likes, hashed and synced in the background after each
+//! close, so that its import finds little left to do.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{Shared, UploadSession, now};
+use crate::error::{Error, Result};
+use crate::image::{Image, ImageId, Seal, Timestamp};
+use crate::ingest::{Upload, Watch};
+
+/// Images whose staged data is kept open, with what is hashed of it; of others it is hashed at the import.
+const PREPARED_MAX: usize = 64;
+
+/// How often whoever waits for the hashing says how far it is.
+const TELL: Duration = Duration::from_millis(100);
+
+/// Staged data between a close and its import.
+#[derive(Default)]
+struct Prepared {
+    upload: Mutex<Option<Upload>>,
+    hashed_bytes: AtomicU64,
+    is_stopped: AtomicBool,
+}
+
+/// How far an import is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Bytes that are done.
+    pub done_bytes: u64,
+    /// Bytes in all.
+    pub size_bytes: u64,
+    /// When it began.
+    pub started_at: Timestamp,
+}
+
+/// An import under way.
+pub(super) struct Import {
+    done_bytes: AtomicU64,
+    size_bytes: AtomicU64,
+    started_at: Timestamp,
+}
+
+/// What is staged and not open, and what is imported. The mutexes guard the maps alone.
+#[derive(Default)]
+pub(super) struct Staging {
+    prepared: Mutex<HashMap<ImageId, Arc<Prepared>>>,
+    imports: Mutex<HashMap<ImageId, Arc<Import>>>,
+    waiting: Mutex<VecDeque<ImageId>>,
+    added: Condvar,
+}
+
+impl Staging {
+    fn keep(&self, id: ImageId, upload: Upload) {
+        let mut prepared = self.prepared.lock();
+        if prepared.len() < PREPARED_MAX || prepared.contains_key(&id) {
+            let upload = Mutex::new(Some(upload));
+            prepared.insert(id, Arc::new(Prepared { upload, ..Prepared::default() }));
+            drop(prepared);
+            self.waiting.lock().push_back(id);
+            self.added.notify_one();
+        }
+    }
+
+    fn of(&self, id: ImageId) -> Option<Arc<Prepared>> {
+        self.prepared.lock().get(&id).map(Arc::clone)
+    }
+
+    /// Lets go of what is prepared of an image: it is opened again, or gone.
+    pub(super) fn forget(&self, id: ImageId) -> Option<Upload> {
+        let prepared = self.prepared.lock().remove(&id)?;
+        prepared.is_stopped.store(true, Ordering::Release);
+        // Whoever is hashing it keeps it, and ends.
+        prepared.upload.try_lock().and_then(|mut upload| upload.take())
+    }
+
+    /// The next image whose staged data is to be hashed; waits for one, up to a time.
+    pub(super) fn next(&self, patience: Duration) -> Option<ImageId> {
+        let mut waiting = self.waiting.lock();
+        if waiting.is_empty() {
+            self.added.wait_for(&mut waiting, patience);
+        }
+        waiting.pop_front()
+    }
+
+    /// Wakes whoever waits for work.
+    pub(super) fn wake(&self) {
+        self.added.notify_all();
+    }
+
+    /// Notes an import, until [`ended`](Self::ended).
+    pub(super) fn began(&self, id: ImageId, size_bytes: u64) -> Arc<Import> {
+        let import = Arc::new(Import {
+            done_bytes: AtomicU64::new(0),
+            size_bytes: AtomicU64::new(size_bytes),
+            started_at: now(),
+        });
+        self.imports.lock().insert(id, Arc::clone(&import));
+        import
+    }
+
+    /// Strikes an import out.
+    pub(super) fn ended(&self, id: ImageId) {
+        self.imports.lock().remove(&id);
+    }
+
+    /// The imports under way.
+    pub(super) fn imports(&self) -> Vec<(ImageId, Progress)> {
+        self.imports.lock().iter().map(|(id, import)| (*id, import.progress())).collect()
+    }
+}
+
+impl Import {
+    /// Notes how many bytes are done.
+    pub(super) fn advance(&self, done_bytes: u64) {
+        self.done_bytes.store(done_bytes, Ordering::Release);
+    }
+
+    /// How far it is.
+    pub(super) fn progress(&self) -> Progress {
+        Progress {
+            done_bytes: self.done_bytes.load(Ordering::Acquire),
+            size_bytes: self.size_bytes.load(Ordering::Acquire),
+            started_at: self.started_at,
+        }
+    }
+}
+
+impl Progress {
+    /// The share that is done, in percent.
+    #[must_use]
+    pub fn percent(self) -> u8 {
+        let percent = (self.done_bytes.saturating_mul(100)).checked_div(self.size_bytes);
+        u8::try_from(percent.unwrap_or(0).min(100)).unwrap_or(100)
+    }
+}
+
+impl Shared {
+    /// Gives a session of a staged image its data, as it was left.
+    pub(super) fn attach_staged(&self, session: &UploadSession) -> Result<()> {
+        let mut state = session.state.lock();
+        if state.upload.is_some() {
+            return Ok(());
+        }
+        let upload = match self.staging.forget(session.id()) {
+            Some(upload) => upload,
+            None => Upload::resume(Arc::new(self.store.stage_again(session.id())?))?,
+        };
+        session.set_staged(Some(Arc::clone(upload.file())));
+        session.has_size(upload.size_bytes());
+        state.upload = Some(upload);
+        state.is_begun = true;
+        Ok(())
+    }
+
+    /// The last close of a staged image: nothing is decided, and its data is hashed in the background.
+    pub(super) fn leave_staged(
+        &self,
+        session: &UploadSession,
+        upload: Option<Upload>,
+    ) -> Result<()> {
+        let id = session.id();
+        let is_there = self.load(id).is_ok_and(|image| image.status.is_staging());
+        if !is_there || session.check_not_cancelled().is_err() {
+            return self.store.discard(id);
+        }
+        if let Some(upload) = upload {
+            self.staging.keep(id, upload);
+        }
+        let modified_at = session.modified_at();
+        self.amend(id, crate::registry::Durability::Transient, |mut image: Image| {
+            let is_news = image.status.is_staging() && image.modified_at != modified_at;
+            image.modified_at = modified_at;
+            Ok(is_news.then_some(image))
+        })
+    }
+
+    /// Hashes and syncs what waits for it, until `is_stopped`.
+    pub(super) fn prepare_staged(&self, is_stopped: impl Fn() -> bool) {
+        /// How long the thread sleeps between two looks at whether it is to stop.
+        const PATIENCE: Duration = Duration::from_secs(5);
+        while !is_stopped() {
+            let Some(id) = self.staging.next(PATIENCE) else { continue };
+            let Some(prepared) = self.staging.of(id) else { continue };
+            let watch = |_| if is_stopped() { Err(Error::Cancelled) } else { Ok(()) };
+            match self.seal_prepared(&prepared, &watch) {
+                Ok(_) | Err(Error::Cancelled) => {}
+                Err(error) => log::warn!("image={id} op=prepare errno={}: {error}", error.errno()),
+            }
+        }
+    }
+
+    /// What the staged data of an image is, durably on the disk.
+    pub(super) fn seal_staged(&self, id: ImageId, watch: &Watch<'_>) -> Result<Seal> {
+        if let Some(prepared) = self.staging.of(id) {
+            match self.seal_prepared(&prepared, watch) {
+                // Another stopped it: begin anew.
+                Err(Error::Cancelled) => {}
+                done => return done,
+            }
+            watch(0)?;
+        }
+        let staged = self
+            .store
+            .staged(id)?
+            .ok_or_else(|| Error::Damaged(format!("the staged data of image {id} is gone")))?;
+        let mut upload = Upload::resume(Arc::new(staged))?;
+        let seal = upload.examine_watched(watch)?;
+        self.store.sync(upload.file())?;
+        Ok(seal)
+    }
+
+    /// Only one hashes at a time; whoever comes second waits, and says how far it is.
+    fn seal_prepared(&self, prepared: &Prepared, watch: &Watch<'_>) -> Result<Seal> {
+        let mut upload = loop {
+            if let Some(upload) = prepared.upload.try_lock_for(TELL) {
+                break upload;
+            }
+            watch(prepared.hashed_bytes.load(Ordering::Acquire))?;
+        };
+        let upload = upload.as_mut().ok_or(Error::Cancelled)?;
+        let seal = upload.examine_watched(&|hashed_bytes| {
+            prepared.hashed_bytes.store(hashed_bytes, Ordering::Release);
+            if prepared.is_stopped.load(Ordering::Acquire) {
+                return Err(Error::Cancelled);
+            }
+            watch(hashed_bytes)
+        })?;
+        self.store.sync(upload.file())?;
+        Ok(seal)
+    }
+}

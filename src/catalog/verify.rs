@@ -1,0 +1,136 @@
+//! Reading sealed data again: what is damaged is withheld from all who have it.
+
+use std::sync::Arc;
+
+use super::{Catalog, Shared};
+use crate::error::{Error, Result};
+use crate::image::{Content, Image, ImageId, ImageNumber, Seal};
+use crate::ingest::{Upload, Watch};
+use crate::lifecycle::{Event, Status};
+use crate::registry::Durability;
+
+/// Images that are read from the registry at once.
+const PAGE: u32 = 64;
+
+/// What came of verifying.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Contents that were read.
+    pub contents: u64,
+    /// Their size in bytes.
+    pub size_bytes: u64,
+    /// How many of them were damaged.
+    pub damaged: u64,
+}
+
+impl Catalog {
+    /// Reads the content of one image again, and hashes it.
+    ///
+    /// # Errors
+    /// There is no such image, it has no content, or what `watch` says.
+    pub fn verify_image(&self, id: ImageId, watch: &dyn Fn(u8) -> Result<()>) -> Result<Verified> {
+        let image = self.by_id(id)?.ok_or(Error::NotFound)?;
+        let Content::Sealed(seal) = image.content else { return Err(Error::NotFound) };
+        let mut verified = Verified::default();
+        let told = |done: u64| watch(percent(done, seal.size_bytes));
+        self.shared.verify(&seal, &told, &mut verified)?;
+        self.keeper.wake();
+        Ok(verified)
+    }
+
+    /// Reads every content again, each once, and hashes it.
+    ///
+    /// # Errors
+    /// The registry can't be read, or what `watch` says.
+    pub fn verify_all(&self, watch: &dyn Fn(u8) -> Result<()>) -> Result<Verified> {
+        let registry = &self.shared.registry;
+        let all: u64 = registry.totals()?.iter().map(|total| total.size_bytes).sum();
+        let mut verified = Verified::default();
+        let mut after = ImageNumber::new(0);
+        loop {
+            let page = registry.page(None, after, PAGE)?;
+            let Some(last) = page.last() else { break };
+            after = last.image.number;
+            for image in page.into_iter().map(|listed| listed.image) {
+                let Content::Sealed(seal) = image.content else { continue };
+                // Of images with the same content the first one stands for all.
+                let first = registry.holders(&seal.digest, 1)?.pop();
+                if first.is_none_or(|first| first.id != image.id) || is_in_motion(&image) {
+                    continue;
+                }
+                let before = verified.size_bytes;
+                let told = |done: u64| watch(percent(before + done, all));
+                self.shared.verify(&seal, &told, &mut verified)?;
+            }
+        }
+        self.keeper.wake();
+        Ok(verified)
+    }
+}
+
+/// Data of an image that is on its way in is settled by those who bring it.
+fn is_in_motion(image: &Image) -> bool {
+    image.status.publication().is_some()
+}
+
+fn percent(done: u64, all: u64) -> u8 {
+    let percent = done.saturating_mul(100).checked_div(all).unwrap_or(100);
+    u8::try_from(percent.min(100)).unwrap_or(100)
+}
+
+impl Shared {
+    fn verify(&self, seal: &Seal, watch: &Watch<'_>, verified: &mut Verified) -> Result<()> {
+        let fault = match self.examine_sealed(seal, watch) {
+            Ok(found) if (found.digest, found.size_bytes) == (seal.digest, seal.size_bytes) => None,
+            Ok(found) if found.size_bytes != seal.size_bytes => Some(format!(
+                "damaged: its data has {} bytes and had {}",
+                found.size_bytes, seal.size_bytes
+            )),
+            Ok(_) => Some("damaged: its data is not what was sealed".to_owned()),
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Err(error) => Some(format!("damaged: {error}")),
+        };
+        // It may have been purged while it was read.
+        let is_held = self.registry.is_referenced(&seal.digest)?;
+        if let Some(fault) = fault.filter(|_| is_held) {
+            log::error!("op=verify digest={}: {fault}", seal.digest);
+            self.withhold(seal, &fault)?;
+            verified.damaged += 1;
+        }
+        verified.contents += 1;
+        verified.size_bytes += seal.size_bytes;
+        Ok(())
+    }
+
+    fn examine_sealed(&self, seal: &Seal, watch: &Watch<'_>) -> Result<Seal> {
+        let file = self.store.open(&seal.digest)?;
+        Upload::resume(Arc::clone(&file))?.examine_watched(watch)
+    }
+
+    /// Withholds every image that has the content. What is in the trash is restored to `deactivated`.
+    fn withhold(&self, seal: &Seal, fault: &str) -> Result<()> {
+        self.store.mark_damaged(&seal.digest)?;
+        for image in self.registry.holders(&seal.digest, u32::MAX)? {
+            let choose = |image: &Image| match image.status.has_unique_names() {
+                true => Ok(Event::Withhold),
+                false => Err(Error::NotFound),
+            };
+            let withheld = self.transition(image.id, None, choose, |next, _| {
+                next.message = Some(fault.to_owned());
+                Ok(())
+            });
+            match withheld {
+                Ok(_) => {}
+                Err(Error::NotFound) => {
+                    self.amend(image.id, Durability::Transient, |mut image| {
+                        image.message = Some(fault.to_owned());
+                        image.origin = image.origin.map(|_| Status::Deactivated);
+                        Ok(Some(image))
+                    })?
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,171 @@
+//! Opening: what open(2) of a node comes to, and what a thread finds that is told to look again.
+
+use super::content::{Caching, Opened};
+use super::gesture::{self, Opening, Usage};
+use super::handles::{Handle, UploadHandle};
+use super::mount::{Asker, Mount};
+use super::page;
+use super::tree::Node;
+use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::lifecycle::Status;
+
+impl Mount {
+    /// Opens a file with the flags of open(2).
+    pub(crate) fn open(&self, asker: Asker, inode: u64, flags: i32) -> Result<Opened> {
+        let is_truncated = flags & libc::O_TRUNC != 0;
+        let is_write = flags & libc::O_ACCMODE != libc::O_RDONLY || is_truncated;
+        match Self::node(inode)? {
+            Node::Image(number) => {
+                if let Some(opened) = self.claims.take(asker.thread, number) {
+                    return Ok(opened);
+                }
+                if let Some(opened) = self.claims.refuse(asker.thread, number) {
+                    // It was not opened by its name in `active/`.
+                    self.release(opened.handle);
+                    return Err(Error::NoPermission("it can't be opened so by this path"));
+                }
+                // An image whose record went while it was looked up: its name may be another's.
+                let image = self.image(number).map_err(|_| Error::Stale)?;
+                let is_root = asker.actor().is_root();
+                self.open_image(asker, image, Usage { is_write, is_truncated, is_root })
+            }
+            Node::Page(_) | Node::Task(_) if is_write => {
+                Err(Error::NoPermission("it is made by sps"))
+            }
+            Node::Page(page) => Ok(self.open_text(page::render(self, page)?)),
+            Node::Task(number) => {
+                let task = self.catalog.task_by_number(number)?.ok_or(Error::NotFound)?;
+                Ok(self.open_text(task.to_text()))
+            }
+            Node::Draft(_) => Err(Error::Busy("the task is still being written".into())),
+            Node::Root
+            | Node::Folder(_)
+            | Node::Tasks
+            | Node::TaskFolder(_)
+            | Node::Own
+            | Node::ById
+            | Node::Link(_) => Err(Error::Invalid("it is not a file".into())),
+        }
+    }
+
+    fn open_text(&self, text: String) -> Opened {
+        let handle = self.handles.insert(Handle::Page(text.into_bytes()));
+        Opened::direct(handle)
+    }
+
+    fn open_image(&self, asker: Asker, image: Image, usage: Usage) -> Result<Opened> {
+        let opening = match gesture::open(image.status, usage) {
+            Ok(opening) => opening,
+            Err(error) => return self.open_successor(asker, &image, usage, error),
+        };
+        match opening {
+            Opening::Read => match self.open_to_read(&image) {
+                // It was removed since it was looked up.
+                Err(error @ Error::NotFound) => self.open_successor(asker, &image, usage, error),
+                opened => opened,
+            },
+            Opening::ReadNothing => {
+                let handle = self.handles.insert(Handle::Empty);
+                Ok(Opened::direct(handle))
+            }
+            Opening::ReadStaged => self.open_staged(image),
+            Opening::Upload => self.open_upload(asker, &image),
+            Opening::Stage => {
+                let opened = self.open_upload(asker, &image)?;
+                if usage.is_truncated {
+                    self.resize(asker, opened.handle, crate::catalog::Resize::To(0))?;
+                }
+                Ok(opened)
+            }
+            Opening::Replace => self.open_replacement(asker, &image, &image),
+            Opening::Reopen => self.reopen(asker, &image),
+        }
+    }
+
+    fn open_to_read(&self, image: &Image) -> Result<Opened> {
+        let file = self.catalog.open_sealed(image)?;
+        // What the kernel has of it from when it was staged is not what is sealed.
+        let is_paged = self.paged.lock().remove(&image.number);
+        let handle = self.handles.insert(Handle::Read { file, image: Box::new(image.clone()) });
+        Ok(Opened { handle, caching: if is_paged { Caching::Pages } else { Caching::Keep } })
+    }
+
+    fn open_staged(&self, image: Image) -> Result<Opened> {
+        self.paged.lock().insert(image.number);
+        let handle = match self.catalog.open_staged(&image)? {
+            Some(file) => Handle::Read { file: file.into(), image: Box::new(image) },
+            None => Handle::Empty,
+        };
+        Ok(Opened { handle: self.handles.insert(handle), caching: Caching::Pages })
+    }
+
+    /// Opens an image to be uploaded, or to be worked on in staging.
+    pub(crate) fn open_upload(&self, asker: Asker, image: &Image) -> Result<Opened> {
+        let session = self.catalog.open_upload(image)?;
+        let caching = if session.is_staging() {
+            self.paged.lock().insert(image.number);
+            Caching::Pages
+        } else {
+            Caching::Direct
+        };
+        let handle = UploadHandle::new(session, asker.caller().process());
+        Ok(Opened { handle: self.handles.insert(Handle::Upload(handle)), caching })
+    }
+
+    /// The image can't be opened so. If it has lost its name in `active/` while it was looked up, its
+    /// successor is opened instead.
+    fn open_successor(
+        &self,
+        asker: Asker,
+        image: &Image,
+        usage: Usage,
+        error: Error,
+    ) -> Result<Opened> {
+        let found = self.catalog.find(Status::Active, &image.name, None)?;
+        let Some(successor) = found.filter(|found| found.number != image.number) else {
+            return Err(error);
+        };
+        if !usage.is_write {
+            let opened = self.open_to_read(&successor)?;
+            return self.look_again(asker, image, &successor, opened);
+        }
+        if usage.is_truncated && successor.ownership.lets_write(asker.uid, asker.gid) {
+            return self.open_replacement(asker, image, &successor);
+        }
+        Err(error)
+    }
+
+    /// Opens a new image that is to replace `old`, for whoever has opened `image`.
+    fn open_replacement(&self, asker: Asker, image: &Image, old: &Image) -> Result<Opened> {
+        let new = self.catalog.queue_replacement(old)?;
+        let opened = self.open_upload(asker, &new)?;
+        self.look_again(asker, image, &new, opened)
+    }
+
+    /// Opens a new image that goes on with one whose writer has just published it.
+    fn reopen(&self, asker: Asker, image: &Image) -> Result<Opened> {
+        let process = asker.caller().process();
+        if process.is_none() || !self.watch.is_uploader(image.number, process) {
+            return Err(Error::NoPermission("an active image can't be written"));
+        }
+        self.watch.forget(image.number);
+        let (new, session) = self.catalog.reopen(image.id)?;
+        let handle = self.handles.insert(Handle::Upload(UploadHandle::new(session, process)));
+        self.look_again(asker, image, &new, Opened::direct(handle))
+    }
+
+    /// Keeps what was opened until the thread has looked the name up again.
+    fn look_again(
+        &self,
+        asker: Asker,
+        image: &Image,
+        new: &Image,
+        opened: Opened,
+    ) -> Result<Opened> {
+        let numbers = (image.number, new.number);
+        self.claims.offer(asker.thread, new.name.clone(), numbers, opened);
+        self.watch.ring();
+        Err(Error::Stale)
+    }
+}
