@@ -16,6 +16,7 @@ use fuser::{
 
 use crate::catalog::Attributes;
 use crate::error::Error;
+use crate::failpoint::{Failpoint, hit};
 use crate::store::Extent;
 
 mod answer;
@@ -58,7 +59,15 @@ impl Filesystem for Requests {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.look_up(Asker::of(request), parent.0, name, reply);
+        let asker = Asker::of(request);
+        let name = name.to_owned();
+        self.when_settled(Mount::scope(parent.0, name.as_bytes()), move |mount| {
+            answer::entry("lookup", reply, || {
+                hit(Failpoint::LookUp);
+                let found = mount.look_up_for(asker, parent.0, name.as_bytes())?;
+                Ok(mount.attributes_found(found))
+            });
+        });
     }
 
     fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {

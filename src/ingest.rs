@@ -129,7 +129,7 @@ impl Upload {
         let mut chunk = vec![0; CHUNK_BYTES];
         while let Some(data) = source.seek(Seek::Data, at)? {
             let end = source.seek(Seek::Hole, data)?.unwrap_or(size_bytes).min(size_bytes);
-            self.hash_zeros(data);
+            self.hash_zeros(data, watch)?;
             at = data;
             while at < end {
                 watch(at)?;
@@ -143,8 +143,7 @@ impl Upload {
                 at += count as u64;
             }
         }
-        self.hash_zeros(size_bytes);
-        Ok(())
+        self.hash_zeros(size_bytes, watch)
     }
 
     /// Takes all data of `source` as the beginning of what is uploaded, without looking at it.
@@ -200,7 +199,7 @@ impl Upload {
         while self.hashed_bytes < self.size_bytes {
             let data = self.staged.seek(Seek::Data, self.hashed_bytes)?;
             let data = data.unwrap_or(self.size_bytes).min(self.size_bytes);
-            self.hash_zeros(data);
+            self.hash_zeros(data, watch)?;
             let hole = self.staged.seek(Seek::Hole, data)?;
             let hole = hole.unwrap_or(self.size_bytes).min(self.size_bytes);
             self.hash_data(hole, &mut chunk, watch)?;
@@ -208,12 +207,14 @@ impl Upload {
         Ok(())
     }
 
-    fn hash_zeros(&mut self, end: u64) {
+    fn hash_zeros(&mut self, end: u64, watch: &Watch<'_>) -> Result<()> {
         while self.hashed_bytes < end {
+            watch(self.hashed_bytes)?;
             let zeros = bounded(&ZEROS, end - self.hashed_bytes);
             self.hasher.update(zeros);
             self.hashed_bytes += zeros.len() as u64;
         }
+        Ok(())
     }
 
     fn hash_data(&mut self, end: u64, chunk: &mut [u8], watch: &Watch<'_>) -> Result<()> {

@@ -95,7 +95,7 @@ fn open_below(root: &Path, rest: &Path, whole: &Path) -> Result<File> {
         rustix::io::Errno::XDEV | rustix::io::Errno::LOOP => {
             Error::Forbidden("a link in the path leads out of the root that is allowed")
         }
-        rustix::io::Errno::NOENT => Error::NotFound,
+        rustix::io::Errno::NOENT => Error::Invalid(format!("{} is not there", whole.display())),
         other => Error::io("open", whole, other),
     };
     // A pipe must not be waited for.
@@ -103,6 +103,7 @@ fn open_below(root: &Path, rest: &Path, whole: &Path) -> Result<File> {
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(root, directory, Mode::empty()).map_err(failed)?;
     let below = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let rest = if rest.as_os_str().is_empty() { Path::new(".") } else { rest };
     let file = rustix::fs::openat2(&root, rest, reading, Mode::empty(), below).map_err(failed)?;
     let again = rustix::fs::open(whole, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
     let (file, again) = (File::from(file), File::from(again.map_err(failed)?));

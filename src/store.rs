@@ -120,6 +120,13 @@ pub trait Store: Send + Sync {
     /// The store can't be read, or `visit` failed.
     fn each_manifest(&self, visit: &mut dyn FnMut(&str) -> Result<()>) -> Result<()>;
 
+    /// Keeps a little room back, for what must be written when there is no other. Where there is none
+    /// to keep, that is no failure.
+    fn keep_reserve(&self);
+
+    /// Gives the room that was kept back.
+    fn yield_reserve(&self);
+
     /// How much room there is.
     ///
     /// # Errors

@@ -121,6 +121,9 @@ impl Shared {
             return Ok(());
         }
         *noted = Instant::now();
+        if self.policy.scrub_when_full {
+            self.store.keep_reserve();
+        }
         self.registry.set_clock(self.clock.mark())
     }
 

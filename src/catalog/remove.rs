@@ -85,7 +85,12 @@ impl Catalog {
             image.ownership.mode = attributes.mode.unwrap_or(image.ownership.mode);
             image.modified_at = attributes.modified_at.unwrap_or(image.modified_at);
             Ok(Some(image))
-        })
+        })?;
+        if attributes.mode.is_some() {
+            // What is not protected any more may be due.
+            self.keeper.wake();
+        }
+        Ok(())
     }
 }
 

@@ -183,6 +183,7 @@ impl Shared {
         if !self.policy.scrub_when_full {
             return false;
         }
+        self.store.yield_reserve();
         let purged = self.registry.due(Status::PendingDelete, ALWAYS, 1).and_then(|mut oldest| {
             let Some(image) = oldest.pop() else { return Ok(false) };
             self.check_trash_time(&image, image.status.removal(true))?;
@@ -190,6 +191,7 @@ impl Shared {
             while self.reclaim()? {}
             Ok(purged)
         });
+        self.store.keep_reserve();
         match purged {
             Ok(purged) => purged,
             Err(error) => {

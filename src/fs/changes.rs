@@ -88,13 +88,14 @@ impl Mount {
     pub(crate) fn unlink(&self, asker: Asker, parent: u64, name: &[u8]) -> Result<()> {
         match self.look_up(parent, name)? {
             Found { image: Some(image), node: Node::Image(_), .. } => {
-                self.catalog.remove(image.id, image.status, asker.actor())?;
+                // Before it is gone: whoever misses it is to know that it may come again.
                 if image.status.has_unique_names()
                     && let Some(process) = asker.caller().process()
                 {
-                    self.vacancies.note(process, image.name, image.id);
+                    self.vacancies.note(process, image.name.clone(), image.id);
                 }
-                Ok(())
+                let removed = self.catalog.remove(image.id, image.status, asker.actor());
+                removed.inspect_err(|_| self.vacancies.fill(&image.name))
             }
             Found { task: Some(task), .. } => {
                 let removed = self.catalog.remove_task(task.id, task.status, asker.actor());

@@ -1,6 +1,5 @@
 //! Operations that look at names: look up, list, follow a link.
 
-use super::departures::Scope;
 use super::mount::{Asker, Mount};
 use super::tree::Node;
 use crate::error::{Error, Result};
@@ -43,35 +42,31 @@ impl Found {
 }
 
 impl Mount {
-    /// Finds the child of a folder by its name, for a thread that may have been told to look again.
+    /// Finds the child of a folder by its name, for a thread that may have been told to look again, and
+    /// where somebody else is about to make a name again that he has removed from `active/`.
     pub(crate) fn look_up_for(&self, asker: Asker, parent: u64, name: &[u8]) -> Result<Found> {
-        if Self::node(parent)? == Node::Folder(Status::Active)
-            && let Ok((name, _)) = ImageName::parse_listed(name)
-            && let Some(number) = self.claims.named(asker.thread, &name)
-        {
-            let image = self.image(number)?;
-            return Ok(Found::image(image));
+        let is_active = Self::node(parent)? == Node::Folder(Status::Active);
+        let plain = ImageName::parse_listed(name).ok().filter(|_| is_active);
+        let Some((plain, _)) = plain else { return self.look_up(parent, name) };
+        if let Some(number) = self.claims.named(asker.thread, &plain) {
+            return self.image(number).map(Found::image);
         }
-        self.look_up(parent, name)
+        let found = self.look_up(parent, name);
+        match self.vacant(asker, &plain) {
+            Some(removed) if found.is_err() => Ok(Found::image(removed)),
+            Some(_) | None => found,
+        }
     }
 
-    /// Whether somebody may be about to make a name again that he has removed from `active/`.
-    pub(crate) fn is_vacant(&self, asker: Asker, parent: u64, name: &[u8]) -> bool {
-        !self.vacancies.is_empty()
-            && Node::of_inode(parent) == Some(Node::Folder(Status::Active))
-            && ImageName::parse_listed(name)
-                .is_ok_and(|(name, _)| self.vacancies.concerns(asker.caller().process(), &name))
-    }
-
-    /// Waits for him a little, if nobody else has made it meanwhile.
-    pub(crate) fn wait_for_vacant(&self, asker: Asker, parent: u64, name: &[u8], scope: &Scope) {
-        self.settle(scope);
-        if let Ok((plain, _)) = ImageName::parse_listed(name)
-            && self.look_up(parent, name).is_err()
-        {
-            self.vacancies.wait(asker.caller().process(), &plain);
-            self.settle(scope);
+    /// The image that had a name in `active/` until somebody else removed it, who may be about to make it
+    /// again: to all but him it is there a little longer.
+    pub(crate) fn vacant(&self, asker: Asker, name: &ImageName) -> Option<Image> {
+        if self.vacancies.is_empty() {
+            return None;
         }
+        let removed = self.vacancies.left_to(asker.caller().process(), name)?;
+        let image = self.catalog.by_id(removed).ok().flatten()?;
+        image.status.is_recoverable().then_some(image)
     }
 
     /// Finds the child of a folder by its name.

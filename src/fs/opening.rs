@@ -122,10 +122,15 @@ impl Mount {
         usage: Usage,
         error: Error,
     ) -> Result<Opened> {
-        let found = self.catalog.find(Status::Active, &image.name, None)?;
-        let Some(successor) = found.filter(|found| found.number != image.number) else {
-            return Err(error);
+        let found = match self.catalog.find(Status::Active, &image.name, None)? {
+            None => self.vacant(asker, &image.name),
+            found => found,
         };
+        let Some(successor) = found else { return Err(error) };
+        if successor.number == image.number && !usage.is_write {
+            // It has its name back, or has it a little longer.
+            return self.open_to_read(&successor);
+        }
         if !usage.is_write {
             let opened = self.open_to_read(&successor)?;
             return self.look_again(asker, image, &successor, opened);

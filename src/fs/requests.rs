@@ -1,16 +1,10 @@
 //! Where a request is worked on: by the thread that read it, or by another one because it may wait.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use fuser::ReplyEntry;
-
-use super::answer;
 use super::departures::Scope;
 use super::lane::Lane;
-use super::mount::{Asker, Mount};
-use crate::failpoint::{Failpoint, hit};
+use super::mount::Mount;
 
 /// The implementation of fuser's trait.
 pub(super) struct Requests {
@@ -36,24 +30,5 @@ impl Requests {
     pub(super) fn slowly(&self, work: impl FnOnce(&Mount) + Send + 'static) {
         let mount = Arc::clone(&self.mount);
         self.lane.run(move || work(&mount));
-    }
-
-    /// Looks a name up for the kernel, when all is settled that concerns it.
-    pub(super) fn look_up(&self, asker: Asker, parent: u64, name: &OsStr, reply: ReplyEntry) {
-        let scope = Mount::scope(parent, name.as_bytes());
-        let is_vacant = self.mount.is_vacant(asker, parent, name.as_bytes());
-        let vacant = is_vacant.then(|| scope.clone());
-        let name = name.to_owned();
-        let look = move |mount: &Mount| {
-            answer::entry("lookup", reply, || {
-                hit(Failpoint::LookUp);
-                if let Some(scope) = &vacant {
-                    mount.wait_for_vacant(asker, parent, name.as_bytes(), scope);
-                }
-                let found = mount.look_up_for(asker, parent, name.as_bytes())?;
-                Ok(mount.attributes_found(found))
-            });
-        };
-        if is_vacant { self.slowly(look) } else { self.when_settled(scope, look) }
     }
 }

@@ -1,13 +1,13 @@
 //! Names in `active/` that were removed a moment ago, and by whom.
 //!
 //! Tools that replace a file by removing it first (`mv` from another filesystem, `install`, `tar x`) make it
-//! again at once. So what its remover makes under the name is a replacement, and whoever else looks the
-//! name up in between waits a little for it.
+//! again at once. So what its remover makes under the name is a replacement, and all others see what was
+//! removed for a moment longer: the name is never missing.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::caller::Pid;
 use crate::image::{ImageId, ImageName};
@@ -15,11 +15,9 @@ use crate::image::{ImageId, ImageName};
 /// How long what the remover makes under the name is a replacement (specification, section 2).
 const REMEMBERED: Duration = Duration::from_secs(5);
 
-/// How long others wait for it.
-const WAIT_MAX: Duration = Duration::from_millis(100);
-
-/// How often it is looked whether the remover still lives.
-const GLANCE: Duration = Duration::from_millis(5);
+/// How long others still see what was removed, as long as its remover lives. They can't wait for the new
+/// one: the kernel holds the folder for a look-up, and its remover could not make anything there.
+const SHOWN: Duration = Duration::from_millis(100);
 
 /// Names that are remembered at most.
 const VACANCIES_MAX: usize = 4096;
@@ -35,7 +33,6 @@ struct Vacancy {
 #[derive(Default)]
 pub(crate) struct Vacancies {
     names: Mutex<HashMap<ImageName, Vacancy>>,
-    changed: Condvar,
 }
 
 impl Vacancies {
@@ -59,14 +56,15 @@ impl Vacancies {
 
     /// Strikes a name out: it is taken again.
     pub(crate) fn fill(&self, name: &ImageName) {
-        if self.names.lock().remove(name).is_some() {
-            self.changed.notify_all();
-        }
+        self.names.lock().remove(name);
     }
 
-    /// Whether somebody but `process` may be about to make the name again.
-    pub(crate) fn concerns(&self, process: Option<Pid>, name: &ImageName) -> bool {
-        self.names.lock().get(name).is_some_and(|vacancy| vacancy.is_open_to(process))
+    /// The image that somebody else but `process` has removed so lately, and he lives, that he may be about
+    /// to make the name again.
+    pub(crate) fn left_to(&self, process: Option<Pid>, name: &ImageName) -> Option<ImageId> {
+        let vacancy = self.names.lock().get(name).copied()?;
+        let is_left = process != Some(vacancy.process) && vacancy.at.elapsed() < SHOWN;
+        (is_left && vacancy.process.is_alive()).then_some(vacancy.image)
     }
 
     /// Whether no name is remembered at all.
@@ -74,25 +72,8 @@ impl Vacancies {
         self.names.lock().is_empty()
     }
 
-    /// Whether no name was removed so lately that others wait for it.
+    /// Whether no name was removed so lately that others still see it.
     pub(crate) fn is_empty(&self) -> bool {
-        self.names.lock().values().all(|vacancy| vacancy.at.elapsed() >= WAIT_MAX)
-    }
-
-    /// Waits until the name is made again, its remover has ended, or it has been long enough.
-    pub(crate) fn wait(&self, process: Option<Pid>, name: &ImageName) {
-        let mut names = self.names.lock();
-        while let Some(vacancy) = names.get(name).copied() {
-            if !vacancy.is_open_to(process) || !vacancy.process.is_alive() {
-                return;
-            }
-            self.changed.wait_for(&mut names, GLANCE);
-        }
-    }
-}
-
-impl Vacancy {
-    fn is_open_to(&self, process: Option<Pid>) -> bool {
-        process != Some(self.process) && self.at.elapsed() < WAIT_MAX
+        self.names.lock().values().all(|vacancy| vacancy.at.elapsed() >= SHOWN)
     }
 }

@@ -6,7 +6,7 @@
 //!   blobs/ab/<blake3>          sealed data, mode 0400
 //!   staging/<image id>         data being written
 //!   manifests/<image id>.json  what is known of each sealed image
-//!   config.toml  lock  sps.log
+//!   config.toml  lock  sps.log  reserve
 //! ```
 
 use std::collections::BTreeSet;
@@ -29,12 +29,19 @@ const STAGING: &str = "staging";
 const MANIFESTS: &str = "manifests";
 const REGISTRY: &str = "sps.db";
 
+/// A file that only takes room, to be given up when there is no other.
+const RESERVE: &str = "reserve";
+
+/// How much room that is: enough for the registry to say what is purged.
+const RESERVE_BYTES: u64 = 1 << 20;
+
 /// The mode of sealed data, and of what is known to be damaged of it.
 const SEALED: u32 = 0o400;
 const DAMAGED: u32 = 0o000;
 
 /// What a directory may hold that is to become a store.
-const HARMLESS: [&str; 5] = ["config.toml", "lock", "sps.log", "lost+found", "sps.log.old"];
+const HARMLESS: [&str; 6] =
+    ["config.toml", "lock", "sps.log", "lost+found", "sps.log.old", RESERVE];
 
 /// How a store is to be opened.
 #[derive(Clone, Copy, Debug, Default)]
@@ -285,6 +292,29 @@ impl Store for LocalStore {
             }
         }
         Ok(())
+    }
+
+    fn keep_reserve(&self) {
+        let path = self.root.join(RESERVE);
+        let kept = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|file| {
+                let all = rustix::fs::FallocateFlags::empty();
+                rustix::fs::fallocate(&file, all, 0, RESERVE_BYTES).map_err(Into::into)
+            });
+        if let Err(error) = kept {
+            log::debug!("op=keep_reserve: {error}");
+        }
+    }
+
+    fn yield_reserve(&self) {
+        if let Err(error) = self.remove(&self.root.join(RESERVE)) {
+            log::debug!("op=yield_reserve: {error}");
+        }
     }
 
     fn space(&self) -> Result<Space> {

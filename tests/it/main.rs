@@ -11,7 +11,9 @@
 
 mod cli;
 mod crash;
+mod day;
 mod images;
+mod lessons;
 mod lifecycle;
 mod mount;
 mod registry;

@@ -179,3 +179,100 @@ fn a_large_image_and_many_small_reads_leave_the_daemon_small() {
     drop(file);
     assert!(run(sandbox.sps().arg("umount").arg(sandbox.root())).status.success());
 }
+
+/// How often each metadata operation is measured beside an import and an upload.
+const ROUNDS: usize = 100;
+
+/// Bytes of a file, not alike from one page to the next and quick to make.
+fn write_dense(path: &Path, size_bytes: u64) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    let mut block = crate::support::pattern("dense", 1 << 20);
+    for number in 0..size_bytes >> 20 {
+        for page in block.chunks_mut(4096) {
+            page[..8].copy_from_slice(&number.to_le_bytes());
+        }
+        file.write_all(&block)?;
+    }
+    Ok(())
+}
+
+fn gibibytes() -> u64 {
+    std::env::var("STRESS_GIB").ok().and_then(|text| text.parse().ok()).unwrap_or(10)
+}
+
+/// One round of metadata operations; answers the slowest of them.
+fn metadata_round(sandbox: &Sandbox, round: usize) -> (Duration, &'static str) {
+    let mut slowest = (Duration::ZERO, "none");
+    let mut timed = |what: &'static str, work: &mut dyn FnMut()| {
+        let began = Instant::now();
+        work();
+        slowest = slowest.max((began.elapsed(), what));
+    };
+    for status in sps::lifecycle::Status::ALL {
+        let folder = sandbox.path(status.name());
+        timed("ls -l", &mut || {
+            for name in names_in(&folder) {
+                // It may go on to another folder meanwhile.
+                let _ = fs::symlink_metadata(folder.join(name));
+            }
+        });
+    }
+    timed("cat STATUS", &mut || {
+        let page = fs::read_to_string(sandbox.path("STATUS")).expect("a page");
+        assert!(page.contains("IMAGES"));
+    });
+    let queued = sandbox.path(&format!("queued/q{round}"));
+    let renamed = sandbox.path(&format!("queued/r{round}"));
+    let small = sandbox.path(&format!("active/s{round}"));
+    let mut made = None;
+    timed("create", &mut || made = Some(File::create(&queued).expect("made")));
+    drop(made);
+    timed("rename", &mut || fs::rename(&queued, &renamed).expect("renamed"));
+    timed("unlink", &mut || fs::remove_file(&renamed).expect("removed"));
+    fs::write(&small, b"small").expect("written");
+    timed("rename in active", &mut || {
+        fs::rename(&small, sandbox.path("active/small")).expect("renamed");
+    });
+    timed("unlink in active", &mut || {
+        fs::remove_file(sandbox.path("active/small")).expect("removed");
+    });
+    slowest
+}
+
+// semantics: never-slow
+#[test]
+fn a_hundred_rounds_of_metadata_beside_a_large_import_and_upload_are_never_slow() {
+    let sandbox = Sandbox::new();
+    let size_bytes = gibibytes() << 30;
+    write_dense(&sandbox.path("uploading/big"), size_bytes).expect("staged");
+    let upload = sandbox.path("active/other");
+    std::thread::scope(|scope| {
+        let upload = scope.spawn(|| write_dense(&upload, size_bytes));
+        let began = Instant::now();
+        let import = scope.spawn(|| {
+            fs::rename(sandbox.path("uploading/big"), sandbox.path("active/big")).expect("moved");
+            began.elapsed()
+        });
+        let mut slowest = (Duration::ZERO, "none");
+        let mut rounds = 0;
+        while rounds < ROUNDS || !upload.is_finished() {
+            slowest = slowest.max(metadata_round(&sandbox, rounds));
+            rounds += 1;
+        }
+        let moved = import.join().expect("moved");
+        upload.join().expect("ended").expect("uploaded");
+        eprintln!("{rounds} rounds, slowest {slowest:?}; mv took {moved:?}");
+        assert!(slowest.0 < SLOW, "{slowest:?}");
+        assert!(moved < SLOW, "mv held the folders for {moved:?}");
+    });
+    crate::support::eventually("it is imported", || sandbox.path("active/big").exists());
+    for name in ["big", "other"] {
+        let stat = fs::metadata(sandbox.path(&format!("active/{name}"))).expect("there");
+        assert_eq!(stat.len(), size_bytes);
+    }
+    let digests = ["big", "other"]
+        .map(|name| crate::support::attribute(&sandbox.path(&format!("active/{name}")), "blake3"));
+    assert_eq!(digests[0], digests[1], "the same bytes");
+    sandbox.ok("rm $M/active/big $M/active/other");
+    sandbox.umount();
+}

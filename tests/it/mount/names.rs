@@ -113,17 +113,6 @@ fn the_flags_of_a_rename_are_met_or_refused() {
     assert_eq!(sandbox.tree(), ["active/b", "active/c", "queued/q", "queued/r"]);
 }
 
-// semantics: rename-folders
-#[test]
-fn an_image_stays_in_its_folder() {
-    let sandbox = Sandbox::new();
-    sandbox.ok("echo a > $M/active/a; touch $M/queued/q");
-    for script in ["mv $M/active/a $M/queued/", "mv $M/queued/q $M/active/", "mv $M/active/a $M/"] {
-        sandbox.fails(script, "Operation not permitted");
-    }
-    assert_eq!(sandbox.tree(), ["active/a", "queued/q"]);
-}
-
 // semantics: inodes-stable
 #[test]
 fn inode_numbers_stay_and_are_never_given_again() {
