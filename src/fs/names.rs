@@ -10,6 +10,9 @@ use crate::task::{Task, TaskNumber};
 /// Images that a listing reads at once.
 const PAGE: u32 = 256;
 
+/// How often it is looked for a name that comes and goes.
+const LOOKS_MAX: usize = 4;
+
 /// Where in a listing `.` and `..` end and the rest begins.
 const DOTS: u64 = 2;
 
@@ -51,22 +54,40 @@ impl Mount {
         if let Some(number) = self.claims.named(asker.thread, &plain) {
             return self.image(number).map(Found::image);
         }
-        let found = self.look_up(parent, name);
-        match self.vacant(asker, &plain) {
-            Some(removed) if found.is_err() => Ok(Found::image(removed)),
-            Some(_) | None => found,
+        if self.vacancies.is_forgotten() {
+            return self.look_up(parent, name);
         }
+        self.unless_vacant(asker, &plain, || self.look_up(parent, name), Found::image)
+    }
+
+    /// Looks with `find` for what has a name in `active/` or, while that is removed and made again, finds
+    /// what had it. It may come and go between the two questions.
+    pub(crate) fn unless_vacant<T>(
+        &self,
+        asker: Asker,
+        name: &ImageName,
+        find: impl Fn() -> Result<T>,
+        removed: impl Fn(Image) -> T,
+    ) -> Result<T> {
+        let mut found = find();
+        for _ in 1..LOOKS_MAX {
+            if !matches!(found, Err(Error::NotFound)) {
+                break;
+            }
+            if let Some(image) = self.vacant(asker, name) {
+                return Ok(removed(image));
+            }
+            found = find();
+        }
+        found
     }
 
     /// The image that had a name in `active/` until somebody else removed it, who may be about to make it
     /// again: to all but him it is there a little longer.
-    pub(crate) fn vacant(&self, asker: Asker, name: &ImageName) -> Option<Image> {
-        if self.vacancies.is_empty() {
-            return None;
-        }
+    fn vacant(&self, asker: Asker, name: &ImageName) -> Option<Image> {
         let removed = self.vacancies.left_to(asker.caller().process(), name)?;
         let image = self.catalog.by_id(removed).ok().flatten()?;
-        image.status.is_recoverable().then_some(image)
+        (image.status.is_recoverable() || image.status.has_unique_names()).then_some(image)
     }
 
     /// Finds the child of a folder by its name.

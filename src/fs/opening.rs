@@ -122,11 +122,12 @@ impl Mount {
         usage: Usage,
         error: Error,
     ) -> Result<Opened> {
-        let found = match self.catalog.find(Status::Active, &image.name, None)? {
-            None => self.vacant(asker, &image.name),
-            found => found,
+        let find = || {
+            let found = self.catalog.find(Status::Active, &image.name, None)?;
+            found.ok_or(Error::NotFound)
         };
-        let Some(successor) = found else { return Err(error) };
+        let found = self.unless_vacant(asker, &image.name, find, |removed| removed);
+        let Ok(successor) = found else { return Err(error) };
         if successor.number == image.number && !usage.is_write {
             // It has its name back, or has it a little longer.
             return self.open_to_read(&successor);

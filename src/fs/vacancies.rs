@@ -71,9 +71,4 @@ impl Vacancies {
     pub(crate) fn is_forgotten(&self) -> bool {
         self.names.lock().is_empty()
     }
-
-    /// Whether no name was removed so lately that others still see it.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.names.lock().values().all(|vacancy| vacancy.at.elapsed() >= SHOWN)
-    }
 }

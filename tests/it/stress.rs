@@ -248,8 +248,8 @@ fn a_hundred_rounds_of_metadata_beside_a_large_import_and_upload_are_never_slow(
     let upload = sandbox.path("active/other");
     std::thread::scope(|scope| {
         let upload = scope.spawn(|| write_dense(&upload, size_bytes));
-        let began = Instant::now();
         let import = scope.spawn(|| {
+            let began = Instant::now();
             fs::rename(sandbox.path("uploading/big"), sandbox.path("active/big")).expect("moved");
             began.elapsed()
         });

@@ -1,0 +1,72 @@
+//! Whether a directory can be a store: what it holds, and what filesystem it is on.
+
+use std::path::Path;
+
+use super::{BLOBS, MANIFESTS, REGISTRY, RESERVE, STAGING};
+use crate::error::{Error, Result};
+
+/// What a directory may hold that is to become a store.
+const HARMLESS: [&str; 6] =
+    ["config.toml", "lock", "sps.log", "lost+found", "sps.log.old", RESERVE];
+
+/// A directory that has other things in it is somebody's, and a store that lost its registry would be
+/// taken for an empty one.
+pub(super) fn refuse_what_is_no_store(root: &Path) -> Result<()> {
+    let entries = std::fs::read_dir(root).and_then(|all| {
+        all.map(|entry| entry.map(|entry| entry.file_name())).collect::<std::io::Result<Vec<_>>>()
+    });
+    let names = entries.map_err(|error| {
+        Error::Store(format!("store {}: {error}: run as its owner", root.display()))
+    })?;
+    let has = |name: &str| names.iter().any(|found| found == name);
+    if has(REGISTRY) {
+        return Ok(());
+    }
+    let parts = [BLOBS, STAGING, MANIFESTS];
+    let foreign =
+        names.iter().find(|name| !HARMLESS.iter().chain(&parts).any(|known| *name == *known));
+    if let Some(name) = foreign {
+        return Err(Error::Store(format!(
+            "{} is not a store: it has no sps.db, but {}. Choose an empty directory with --store",
+            root.display(),
+            name.display(),
+        )));
+    }
+    let has_data = parts.iter().filter(|part| **part != STAGING).any(|part| {
+        std::fs::read_dir(root.join(part)).is_ok_and(|mut entries| entries.next().is_some())
+    });
+    if has_data {
+        return Err(Error::Store(format!(
+            "{} has images but no sps.db: put sps.db back from a copy, or a new registry would take \
+             all its data for orphans",
+            root.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Refuses a filesystem on which locks and durability are another machine's or process's word.
+pub(super) fn refuse_foreign_filesystem(root: &Path) -> Result<()> {
+    /// Filesystems on which locks and durability are another machine's or process's word: from
+    /// `linux/magic.h`, and CIFS and 9P from their own headers.
+    const FOREIGN: [(u64, &str); 8] = [
+        (0x6969, "NFS"),
+        (0x517b, "SMB"),
+        (0xff53_4d42, "CIFS"),
+        (0xfe53_4d42, "SMB2"),
+        (0x6573_5546, "FUSE"),
+        (0x0102_1997, "9P"),
+        (0x00c3_6400, "Ceph"),
+        (0x5346_414f, "AFS"),
+    ];
+    let found = rustix::fs::statfs(root).map_err(|error| Error::io("statfs", root, error))?;
+    let magic = u64::try_from(found.f_type).unwrap_or(0) & 0xffff_ffff;
+    match FOREIGN.iter().find(|(known, _)| *known == magic) {
+        Some((_, name)) => Err(Error::Store(format!(
+            "store {} is on a {name} filesystem, where a lock or a flush can't be trusted: choose a \
+             local disk, or mount with -o any_filesystem",
+            root.display()
+        ))),
+        None => Ok(()),
+    }
+}
