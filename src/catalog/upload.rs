@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -22,6 +22,8 @@ pub struct UploadSession {
     size_bytes: AtomicU64,
     modified_at: AtomicI64,
     is_cancelled: AtomicBool,
+    /// How many have it open.
+    handles: AtomicU32,
     /// The data is worked on in place, and nothing is decided at a close.
     is_staging: bool,
     /// When somebody last wrote, for uploads that stall.
@@ -70,6 +72,7 @@ impl UploadSession {
             size_bytes: AtomicU64::new(0),
             modified_at: AtomicI64::new(image.modified_at.as_nanoseconds()),
             is_cancelled: AtomicBool::new(false),
+            handles: AtomicU32::new(1),
             is_staging: image.status.is_staging(),
             written_at: Mutex::new(Instant::now()),
             staged: Mutex::new(None),
@@ -110,6 +113,12 @@ impl UploadSession {
     #[must_use]
     pub fn staged(&self) -> Option<Arc<StoreFile>> {
         self.staged.lock().as_ref().map(Arc::clone)
+    }
+
+    /// How many have it open.
+    #[must_use]
+    pub fn handles(&self) -> u32 {
+        self.handles.load(Ordering::Acquire)
     }
 
     /// Whether a write would have to wait: for a vote, or for another write.
@@ -167,16 +176,10 @@ impl UploadSession {
     }
 }
 
-/// A session and how many have it open.
-struct Open {
-    session: Arc<UploadSession>,
-    handles: u32,
-}
-
 /// All uploads under way, by image. The mutex guards the map alone.
 #[derive(Default)]
 pub(super) struct Uploads {
-    open: Mutex<HashMap<ImageId, Open>>,
+    open: Mutex<HashMap<ImageId, Arc<UploadSession>>>,
     /// Images whose upload ended, and which could not be published, or killed for that failure, yet.
     unsettled: Mutex<BTreeMap<ImageId, Option<Error>>>,
 }
@@ -184,38 +187,32 @@ pub(super) struct Uploads {
 impl Uploads {
     /// All sessions.
     pub(super) fn sessions(&self) -> Vec<Arc<UploadSession>> {
-        self.open.lock().values().map(|open| Arc::clone(&open.session)).collect()
+        self.open.lock().values().map(Arc::clone).collect()
     }
 
     /// The session of an image.
     pub(super) fn of(&self, id: ImageId) -> Option<Arc<UploadSession>> {
-        self.open.lock().get(&id).map(|open| Arc::clone(&open.session))
+        self.open.lock().get(&id).map(Arc::clone)
     }
 
     fn join(&self, image: &Image) -> Result<Arc<UploadSession>> {
         let mut open = self.open.lock();
-        if let Some(entry) = open.get_mut(&image.id) {
-            if entry.handles == 0 {
+        if let Some(session) = open.get(&image.id) {
+            if session.handles() == 0 {
                 return Err(Error::Busy("the last upload of this image is just ending".into()));
             }
-            entry.handles += 1;
-            return Ok(Arc::clone(&entry.session));
+            session.handles.fetch_add(1, Ordering::AcqRel);
+            return Ok(Arc::clone(session));
         }
         let session = Arc::new(UploadSession::new(image));
-        open.insert(image.id, Open { session: Arc::clone(&session), handles: 1 });
+        open.insert(image.id, Arc::clone(&session));
         Ok(session)
     }
 
     /// Takes one handle off. Answers whether it was the last.
     fn leave(&self, id: ImageId) -> bool {
-        let mut open = self.open.lock();
-        match open.get_mut(&id) {
-            Some(entry) => {
-                entry.handles = entry.handles.saturating_sub(1);
-                entry.handles == 0
-            }
-            None => false,
-        }
+        let open = self.open.lock();
+        open.get(&id).is_some_and(|session| session.handles.fetch_sub(1, Ordering::AcqRel) == 1)
     }
 
     /// Notes an image that could not be published, or killed for a failure.

@@ -8,7 +8,7 @@ use super::handles::{Handle, UploadHandle};
 use super::mount::{Asker, Mount};
 use super::tree::Node;
 use super::watch::Writer;
-use crate::catalog::Resize;
+use crate::catalog::{Resize, UploadSession};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::lifecycle::Status;
@@ -91,7 +91,7 @@ impl Mount {
             return draft.write(offset, data);
         }
         self.with_upload(handle, |upload| {
-            self.changes(upload);
+            self.changes(upload, handle);
             upload.wrote(asker.caller());
             self.catalog.write(&upload.session, offset, data)
         })
@@ -105,16 +105,16 @@ impl Mount {
             return draft.set_size(size_bytes);
         }
         self.with_upload(handle, |upload| {
-            self.changes(upload);
+            self.changes(upload, handle);
             upload.wrote(asker.caller());
             self.catalog.resize(&upload.session, resize)
         })
     }
 
     /// What was expected of an upload by its last vote does not hold any more.
-    fn changes(&self, upload: &UploadHandle) {
+    fn changes(&self, upload: &UploadHandle, handle: u64) {
         let number = upload.session.number();
-        self.departures.settle(number);
+        self.departures.settle(number, handle);
         self.watch.withdrawn(number);
     }
 
@@ -136,8 +136,8 @@ impl Mount {
 
     /// A descriptor of the file is closed: whoever closes it votes on what becomes of the upload
     /// (specification, section 2, Publishing, 2).
-    pub(crate) fn flush(&self, asker: Asker, handle: u64) -> Result<()> {
-        let handle = self.handles.of(handle).ok_or(Error::BadHandle)?;
+    pub(crate) fn flush(&self, asker: Asker, number: u64) -> Result<()> {
+        let handle = self.handles.of(number).ok_or(Error::BadHandle)?;
         let upload = match handle.as_ref() {
             Handle::Upload(upload) => upload,
             Handle::Draft(draft) => return self.flush_draft(asker, draft),
@@ -175,29 +175,36 @@ impl Mount {
             self.watch.voted(upload.session.number(), writers.collect());
         }
         if let Ok(image) = self.image(upload.session.number()) {
-            self.departures.expect(image.number, image.id, image.name);
+            self.departures.expect(&upload.session, number, image.name);
         }
         voted
     }
 
     /// The last descriptor is closed: what was voted is committed.
-    pub(crate) fn release(&self, handle: u64) {
-        let Some(handle) = self.handles.remove(handle) else {
+    pub(crate) fn release(&self, number: u64) {
+        let Some(handle) = self.handles.remove(number) else {
             return;
         };
         match handle.as_ref() {
-            Handle::Upload(upload) if self.catalog.close_upload(&upload.session) => {
-                let number = upload.session.number();
-                match self.image(number) {
-                    Ok(image) if image.status == Status::Active => {
-                        self.watch.published(image.id, number, &image.name);
-                    }
-                    Ok(_) | Err(_) => self.watch.withdrawn(number),
+            Handle::Upload(upload) => {
+                if self.catalog.close_upload(&upload.session) {
+                    self.settled(&upload.session);
                 }
-                self.departures.settle(number);
+                self.departures.settle(upload.session.number(), number);
             }
             Handle::Draft(draft) => self.release_draft(draft),
-            Handle::Upload(_) | Handle::Read { .. } | Handle::Empty | Handle::Page(_) => {}
+            Handle::Read { .. } | Handle::Empty | Handle::Page(_) => {}
+        }
+    }
+
+    /// An upload has ended: if it was published, its writers are watched.
+    fn settled(&self, session: &UploadSession) {
+        let number = session.number();
+        match self.image(number) {
+            Ok(image) if image.status == Status::Active => {
+                self.watch.published(image.id, number, &image.name);
+            }
+            Ok(_) | Err(_) => self.watch.withdrawn(number),
         }
     }
 

@@ -4,16 +4,18 @@
 //! the time before it. So an answered FLUSH with no known holder left is noted here, and look-ups and
 //! listings wait for the RELEASE, a second at most (specification, section 2, Publishing, 4).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::catalog::UploadSession;
 use crate::image::{ImageId, ImageName, ImageNumber};
 
 /// How long a RELEASE is waited for: below the second that the specification gives, as the rest of the
 /// request takes time as well. After that somebody unknown holds the file, and it is shown as it is.
-const WAIT_MAX: Duration = Duration::from_millis(750);
+const WAIT_MAX: Duration = Duration::from_millis(600);
 
 /// What a request is about to look at.
 #[derive(Clone, Debug)]
@@ -32,7 +34,9 @@ pub(crate) enum Scope {
 
 struct Departure {
     serial: u64,
-    id: ImageId,
+    session: Arc<UploadSession>,
+    /// The handles that were closed: the upload ends only when that is all of them.
+    handles: HashSet<u64>,
     name: ImageName,
     until: Instant,
 }
@@ -52,20 +56,30 @@ struct Expected {
 }
 
 impl Departures {
-    /// Notes that a RELEASE of this image is on its way.
-    pub(crate) fn expect(&self, number: ImageNumber, id: ImageId, name: ImageName) {
+    /// Notes that a RELEASE of this handle of an upload is on its way.
+    pub(crate) fn expect(&self, session: &Arc<UploadSession>, handle: u64, name: ImageName) {
         let until = Instant::now() + WAIT_MAX;
         let mut expected = self.expected.lock();
         let serial = expected.next;
         expected.next += 1;
-        expected.departures.insert(number, Departure { serial, id, name, until });
+        let before = expected.departures.remove(&session.number());
+        let mut handles = before.map(|departure| departure.handles).unwrap_or_default();
+        handles.insert(handle);
+        let session = Arc::clone(session);
+        let departure = Departure { serial, session, handles, name, until };
+        expected.departures.insert(departure.session.number(), departure);
     }
 
     /// Notes that the RELEASE came, or that the file turned out to be held.
-    pub(crate) fn settle(&self, number: ImageNumber) {
-        if self.expected.lock().departures.remove(&number).is_some() {
-            self.changed.notify_all();
+    pub(crate) fn settle(&self, number: ImageNumber, handle: u64) {
+        let mut expected = self.expected.lock();
+        let Some(departure) = expected.departures.get_mut(&number) else { return };
+        departure.handles.remove(&handle);
+        if departure.handles.is_empty() {
+            expected.departures.remove(&number);
         }
+        drop(expected);
+        self.changed.notify_all();
     }
 
     /// Whether a RELEASE is on its way that changes what a request looks at.
@@ -78,7 +92,7 @@ impl Departures {
     /// Waits until no RELEASE of an image is on its way, until `deadline` at most.
     pub(crate) fn wait_until(&self, number: ImageNumber, deadline: Instant) {
         let mut expected = self.expected.lock();
-        while expected.departures.contains_key(&number) {
+        while expected.departures.get(&number).is_some_and(Departure::is_last) {
             if self.changed.wait_until(&mut expected, deadline).timed_out() {
                 return;
             }
@@ -98,16 +112,23 @@ impl Departures {
     }
 }
 
+impl Departure {
+    /// Whether nobody has the upload open whose RELEASE is not on its way as well.
+    fn is_last(&self) -> bool {
+        self.session.handles() as usize <= self.handles.len()
+    }
+}
+
 impl Expected {
     /// When the last of the RELEASEs that concern `scope` and were noted before a number is given up.
     fn last_of(&self, scope: &Scope, before: u64) -> Option<Instant> {
         self.departures
             .iter()
-            .filter(|(_, departure)| departure.serial < before)
+            .filter(|(_, departure)| departure.serial < before && departure.is_last())
             .filter(|(number, departure)| match scope {
                 Scope::Any => true,
                 Scope::Name(name) => departure.name == *name,
-                Scope::Id(id) => departure.id == *id,
+                Scope::Id(id) => departure.session.id() == *id,
                 Scope::Number(wanted) => *number == wanted,
                 Scope::Nothing => false,
             })
