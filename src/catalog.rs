@@ -203,7 +203,7 @@ impl Catalog {
     /// # Errors
     /// The registry can't write.
     pub fn queue(&self, name: ImageName, status: Status, ownership: Ownership) -> Result<Image> {
-        self.shared.queue(name, status, ownership, false)
+        self.shared.queue(name, status, ownership, None)
     }
 
     /// Returns when all that was done before is on the disk.
@@ -216,18 +216,23 @@ impl Catalog {
 }
 
 impl Shared {
+    /// Records a new image of its owner or, where somebody makes it in the place of another one, one that
+    /// is nothing by itself.
     fn queue(
         &self,
         name: ImageName,
         status: Status,
         ownership: Ownership,
-        is_provisional: bool,
+        in_place_by: Option<Actor>,
     ) -> Result<Image> {
         let created = self.clock.moment();
         let id = ImageId::random();
-        let draft = Draft { id, name, status, ownership, is_provisional, created };
+        let is_provisional = in_place_by.is_some();
+        let by = in_place_by.map_or(ownership.uid, |actor| actor.uid);
+        let draft = Draft { id, name, status, ownership, is_provisional, by, created };
         let image = self.registry.create(draft)?;
-        log::info!("image={id} name={:?} from=none to={status} op=create", image.name.as_str());
+        let name = image.name.as_str();
+        log::info!("image={id} name={name:?} from=none to={status} op=create uid={by}");
         Ok(image)
     }
 }

@@ -29,6 +29,8 @@ pub struct Draft {
     pub ownership: Ownership,
     /// Without data it is nothing by itself.
     pub is_provisional: bool,
+    /// Who asked for it.
+    pub by: u32,
     /// When it was made; all its times begin so.
     pub created: Moment,
 }

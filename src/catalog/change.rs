@@ -71,6 +71,8 @@ impl Shared {
         self.until_settled(|| {
             let image = self.load(id)?;
             let event = choose(&image)?;
+            // What becomes of an upload is its writer's doing.
+            let by = by.or_else(|| self.uploads.of(id).map(|session| session.actor()));
             let step = match decide(image.subject(), event) {
                 Decision::Step(step) => step,
                 Decision::Already => return Ok(None),

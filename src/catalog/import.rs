@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::staging::Import;
-use super::{Catalog, Move, Shared, UploadSession};
+use super::{Actor, Catalog, Move, Shared};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
 use crate::image::{Content, DiskFormat, Image, ImageId, Ownership, Seal};
@@ -119,7 +119,9 @@ impl Catalog {
             return Ok(id);
         }
         let ownership = Ownership { mode: 0o644, ..task.ownership };
-        let image = self.shared.queue(import.name.clone(), Status::Queued, ownership, true)?;
+        let actor = Actor { uid: ownership.uid };
+        let name = import.name.clone();
+        let image = self.shared.queue(name, Status::Queued, ownership, Some(actor))?;
         let choose = |_: &Image| Ok(Event::ImportRemote);
         self.shared.transition(image.id, None, choose, |next, also| {
             next.content = Content::Staged;
@@ -173,12 +175,6 @@ impl Catalog {
             self.keeper.wake();
         }
         Ok(())
-    }
-
-    /// Whether the image is open for writing: it can't be imported yet.
-    #[must_use]
-    pub fn is_open(&self, id: ImageId) -> Option<Arc<UploadSession>> {
-        self.upload_of(id)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::{Catalog, Shared, UploadSession};
+use super::{Actor, Catalog, Shared, UploadSession};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
 use crate::image::{Content, Image, ImageId, ImageName, Ownership};
@@ -65,10 +65,10 @@ impl Catalog {
     ///
     /// # Errors
     /// The image is protected, or the registry can't write.
-    pub fn queue_replacement(&self, old: &Image) -> Result<Image> {
+    pub fn queue_replacement(&self, old: &Image, actor: Actor) -> Result<Image> {
         self.check_replaceable(old)?;
         let name = old.name.clone();
-        let image = self.shared.queue(name, Status::Queued, old.ownership, true)?;
+        let image = self.shared.queue(name, Status::Queued, old.ownership, Some(actor))?;
         hit(Failpoint::ReplaceQueued);
         Ok(image)
     }
@@ -97,7 +97,8 @@ impl Catalog {
             self.shared.bring_back(removed, removed, &mut change)?;
             if change.updates.is_empty() { Ok(()) } else { self.shared.commit(change) }
         })?;
-        self.shared.queue(name, Status::Queued, ownership, true)
+        let actor = Actor { uid: ownership.uid };
+        self.shared.queue(name, Status::Queued, ownership, Some(actor))
     }
 
     /// Its writer opens again what he has just published: it leaves `active/`, what it had replaced has
@@ -106,13 +107,14 @@ impl Catalog {
     ///
     /// # Errors
     /// The image is not active any more, is protected, or the disk refuses.
-    pub fn reopen(&self, id: ImageId) -> Result<(Image, Arc<UploadSession>)> {
+    pub fn reopen(&self, id: ImageId, actor: Actor) -> Result<(Image, Arc<UploadSession>)> {
         let shared = &self.shared;
         let old = shared.load(id)?;
         self.check_replaceable(&old)?;
         let file = self.open_sealed(&old)?;
-        let new = shared.queue(old.name.clone(), Status::Queued, old.ownership, true)?;
-        let session = self.open_upload(&new)?;
+        let name = old.name.clone();
+        let new = shared.queue(name, Status::Queued, old.ownership, Some(actor))?;
+        let session = self.open_upload(&new, actor)?;
         let swapped = shared
             .begin_with(&session, &file)
             .and_then(|()| {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::{Catalog, now};
+use super::{Actor, Catalog, now};
 use crate::error::{Error, Result};
 use crate::image::{Image, ImageId, ImageNumber, Seal, Timestamp};
 use crate::ingest::Upload;
@@ -17,6 +17,7 @@ use crate::store::StoreFile;
 #[derive(Debug)]
 pub struct UploadSession {
     id: ImageId,
+    actor: Actor,
     number: ImageNumber,
     started_at: Timestamp,
     size_bytes: AtomicU64,
@@ -64,9 +65,10 @@ pub struct Live {
 }
 
 impl UploadSession {
-    fn new(image: &Image) -> Self {
+    fn new(image: &Image, actor: Actor) -> Self {
         Self {
             id: image.id,
+            actor,
             number: image.number,
             started_at: now(),
             size_bytes: AtomicU64::new(0),
@@ -84,6 +86,11 @@ impl UploadSession {
     #[must_use]
     pub const fn id(&self) -> ImageId {
         self.id
+    }
+
+    /// Who opened it first.
+    pub(super) const fn actor(&self) -> Actor {
+        self.actor
     }
 
     /// The number of the image it is for.
@@ -195,7 +202,7 @@ impl Uploads {
         self.open.lock().get(&id).map(Arc::clone)
     }
 
-    fn join(&self, image: &Image) -> Result<Arc<UploadSession>> {
+    fn join(&self, image: &Image, actor: Actor) -> Result<Arc<UploadSession>> {
         let mut open = self.open.lock();
         if let Some(session) = open.get(&image.id) {
             if session.handles() == 0 {
@@ -204,7 +211,7 @@ impl Uploads {
             session.handles.fetch_add(1, Ordering::AcqRel);
             return Ok(Arc::clone(session));
         }
-        let session = Arc::new(UploadSession::new(image));
+        let session = Arc::new(UploadSession::new(image, actor));
         open.insert(image.id, Arc::clone(&session));
         Ok(session)
     }
@@ -242,8 +249,8 @@ impl Catalog {
     ///
     /// # Errors
     /// Its last upload is just ending.
-    pub fn open_upload(&self, image: &Image) -> Result<Arc<UploadSession>> {
-        let session = self.shared.uploads.join(image)?;
+    pub fn open_upload(&self, image: &Image, actor: Actor) -> Result<Arc<UploadSession>> {
+        let session = self.shared.uploads.join(image, actor)?;
         if session.is_staging()
             && let Err(error) = self.shared.attach_staged(&session)
         {

@@ -102,7 +102,7 @@ impl Mount {
 
     /// Opens an image to be uploaded, or to be worked on in staging.
     pub(crate) fn open_upload(&self, asker: Asker, image: &Image) -> Result<Opened> {
-        let session = self.catalog.open_upload(image)?;
+        let session = self.catalog.open_upload(image, asker.actor())?;
         let caching = if session.is_staging() {
             self.paged.lock().insert(image.number);
             Caching::Pages
@@ -144,7 +144,7 @@ impl Mount {
 
     /// Opens a new image that is to replace `old`, for whoever has opened `image`.
     fn open_replacement(&self, asker: Asker, image: &Image, old: &Image) -> Result<Opened> {
-        let new = self.catalog.queue_replacement(old)?;
+        let new = self.catalog.queue_replacement(old, asker.actor())?;
         let opened = self.open_upload(asker, &new)?;
         self.look_again(asker, image, &new, opened)
     }
@@ -156,7 +156,7 @@ impl Mount {
             return Err(Error::NoPermission("an active image can't be written"));
         }
         self.watch.forget(image.number);
-        let (new, session) = self.catalog.reopen(image.id)?;
+        let (new, session) = self.catalog.reopen(image.id, asker.actor())?;
         let handle = self.handles.insert(Handle::Upload(UploadHandle::new(session, process)));
         self.look_again(asker, image, &new, Opened::direct(handle))
     }

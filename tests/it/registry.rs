@@ -36,6 +36,7 @@ fn draft(name: &str) -> Draft {
         status: Status::Queued,
         ownership: Ownership { uid: 1, gid: 2, mode: 0o640 },
         is_provisional: true,
+        by: 1,
         created: moment(1_000),
     }
 }

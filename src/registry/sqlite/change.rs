@@ -21,7 +21,7 @@ pub(super) fn create(connection: &Connection, draft: &Draft) -> Result<Image> {
         from: None,
         to: Some(draft.status),
         cause: "create".into(),
-        uid: Some(draft.ownership.uid),
+        uid: Some(draft.by),
     };
     note(connection, &transition).map_err(registry_error)?;
     Ok(image)

@@ -62,14 +62,14 @@ fn every_transition_is_told_with_its_time_its_cause_and_who_asked() {
         .collect();
     let expected = [
         format!("a - queued (create) {ALICE}"),
-        "a queued saving (first data) null".into(),
-        "a saving active (upload succeeded) null".into(),
+        format!("a queued saving (first data) {ALICE}"),
+        format!("a saving active (upload succeeded) {ALICE}"),
         format!("a active deactivated (deactivate) {ALICE}"),
         "a deactivated active (reactivate) 0".into(),
-        format!("a - queued (create) {ALICE}"),
-        "a queued saving (first data) null".into(),
-        "a saving active (upload succeeded) null".into(),
-        "a active pending_delete (delete) null".into(),
+        "a - queued (create) 0".into(),
+        "a queued saving (first data) 0".into(),
+        "a saving active (upload succeeded) 0".into(),
+        "a active pending_delete (delete) 0".into(),
         "a active pending_delete (delete) 0".into(),
     ];
     let mut found = short.clone();
