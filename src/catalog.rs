@@ -176,9 +176,7 @@ impl Catalog {
             reservations: Reservations::default(),
         });
         shared.recover()?;
-        if policy.scrub_when_full {
-            shared.store.keep_reserve();
-        }
+        shared.store.keep_reserve();
         let keeper = Keeper::start(Arc::clone(&shared))?;
         Ok(Self { shared, keeper })
     }

@@ -173,6 +173,14 @@ impl Error {
         self.errno() == libc::ENOSPC
     }
 
+    /// Whether reading sealed data failed because of the data: it is gone, or the disk does not give it.
+    #[must_use]
+    pub const fn tells_of_damage(&self) -> bool {
+        const GONE: rustix::io::Errno = rustix::io::Errno::NOENT;
+        const BAD: rustix::io::Errno = rustix::io::Errno::IO;
+        matches!(self, Self::Damaged(_) | Self::Io { source: GONE | BAD, .. })
+    }
+
     /// Whether an operator must look: the rest is a caller's mistake or was coped with.
     #[must_use]
     pub fn needs_operator(&self) -> bool {

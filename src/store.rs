@@ -77,12 +77,18 @@ pub trait Store: Send + Sync {
     /// It is not there, or can't be opened.
     fn open(&self, digest: &Digest) -> Result<Arc<StoreFile>>;
 
-    /// Notes that sealed data is damaged: it is kept for those who may read it all the same, and the
-    /// next whole copy takes its place.
+    /// Notes whether sealed data is damaged: then it is kept for those who may read it all the same, and
+    /// the next whole copy takes its place.
     ///
     /// # Errors
     /// The disk refuses.
-    fn mark_damaged(&self, digest: &Digest) -> Result<()>;
+    fn mark_damaged(&self, digest: &Digest, is_damaged: bool) -> Result<()>;
+
+    /// Whether sealed data is gone, or was found damaged.
+    ///
+    /// # Errors
+    /// The filesystem does not say.
+    fn is_damaged(&self, digest: &Digest) -> Result<bool>;
 
     /// Drops sealed data; harmless if it is gone.
     ///
@@ -124,7 +130,7 @@ pub trait Store: Send + Sync {
     /// to keep, that is no failure.
     fn keep_reserve(&self);
 
-    /// Gives the room that was kept back.
+    /// Gives a part of the room that was kept back.
     fn yield_reserve(&self);
 
     /// How much room there is.

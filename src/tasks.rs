@@ -167,13 +167,18 @@ impl Shared {
         };
         let run = AssertUnwindSafe(|| run(&self.catalog, task, &watch));
         let outcome = catch_unwind(run).unwrap_or(Err(Error::Fault("task")));
-        let settled = match &outcome {
-            Err(Error::Interrupted) => self.catalog.retry_task(task.id, false),
-            outcome => self.catalog.end_task(task.id, outcome),
-        };
-        if let Err(error) = settled {
-            // It is taken up again at the next mount.
-            log::error!("task={} op=end errno={}: {error}", task.id, error.errno());
+        loop {
+            let settled = match &outcome {
+                Err(Error::Interrupted) => self.catalog.retry_task(task.id, false),
+                outcome => self.catalog.end_task(task.id, outcome),
+            };
+            let Err(error) = settled else { return };
+            log::error!("task={} op=end errno={}: {error}; again", task.id, error.errno());
+            // What can't be said now is said later; what is not said at all begins anew at the next mount.
+            if matches!(error, Error::NotFound) || self.is_stopping.load(Ordering::Acquire) {
+                return;
+            }
+            self.changed.wait_for(&mut self.news.lock(), NAP);
         }
     }
 }

@@ -6,6 +6,9 @@ use crate::image::{Content, Image, ImageId};
 use crate::lifecycle::{Decision, Effect, Event, Status, Step, decide};
 use crate::registry::{Change, Durability, Key, Reclaim, Transition};
 
+/// How many withdrawn images are looked behind, of one name within seconds.
+const CHAIN_MAX: usize = 16;
+
 /// A transition that was made.
 pub(super) struct Taken {
     /// The record before it.
@@ -22,7 +25,15 @@ impl Shared {
     /// Commits, and tells the log which statuses changed.
     pub(super) fn commit(&self, change: Change) -> Result<()> {
         let transitions = change.transitions.clone();
-        self.registry.commit(change)?;
+        let committed = match self.registry.commit(change.clone()) {
+            // There is a little room for just this: what removes something must be possible.
+            Err(error) if error.is_full() => {
+                self.store.yield_reserve();
+                self.registry.commit(change)
+            }
+            committed => committed,
+        };
+        committed?;
         for Transition { id, name, from, to, cause, uid, .. } in transitions {
             let (name, from, to) = (name.as_str(), named(from), named(to));
             log::info!("image={id} name={name:?} from={from} to={to} op={cause:?} uid={uid:?}");
@@ -163,7 +174,7 @@ impl Shared {
         leaving: ImageId,
         change: &mut Change,
     ) -> Result<()> {
-        let Some(image) = self.registry.image(Key::Id(replaced))? else { return Ok(()) };
+        let Some(image) = self.standing_behind(replaced)? else { return Ok(()) };
         let Some(event) = image.origin.and_then(Status::restore_event) else { return Ok(()) };
         let Decision::Step(step) = decide(image.subject(), event) else { return Ok(()) };
         let holder = self.registry.find(step.to, &image.name, None)?;
@@ -173,6 +184,25 @@ impl Shared {
         let next = self.step(&image, step, (event, None), change);
         change.updates.push(next);
         Ok(())
+    }
+}
+
+impl Shared {
+    /// An image that was replaced or, where that one was withdrawn itself since, what it had replaced.
+    fn standing_behind(&self, replaced: ImageId) -> Result<Option<Image>> {
+        let mut next = Some(replaced);
+        for _ in 0..CHAIN_MAX {
+            let Some(id) = next else { return Ok(None) };
+            let image = self.registry.image(Key::Id(id))?;
+            if image
+                .as_ref()
+                .is_some_and(|image| image.origin.is_some_and(Status::has_unique_names))
+            {
+                return Ok(image);
+            }
+            next = self.recents.replaced_by(id);
+        }
+        Ok(None)
     }
 }
 

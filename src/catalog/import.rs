@@ -30,7 +30,10 @@ impl Catalog {
         let choose = |image: &Image| {
             let event = shared.may_move(image, wanted)?;
             shared.check_import_name(image, wanted)?;
-            Ok(event)
+            match &image.message {
+                Some(failed) => Err(Error::Rejected(format!("{failed}: write it anew"))),
+                None => Ok(event),
+            }
         };
         shared.transition(id, Some(wanted.actor), choose, |next, also| {
             next.name = wanted.name.clone();
@@ -63,6 +66,7 @@ impl Catalog {
         if image.status.publication() != Some(Event::ImportSucceed) {
             return Err(Error::Cancelled);
         }
+        self.shared.close_off(id);
         let size_bytes = self.open_staged(&image)?.map_or(Ok(0), |file| file.size_bytes())?;
         self.importing(id, size_bytes, watch, |watch| {
             let seal = match image.content {

@@ -95,6 +95,7 @@ fn keep(shared: &Shared, signal: &Signal) {
             RETRY
         });
         report("clock", shared.note_time(&mut noted));
+        shared.store.keep_reserve();
         let is_done = report("reclaim", shared.drain_reclaims()) & shared.settle_kept();
         let nap = if is_done { nap.max(BLINK) } else { RETRY };
         let mut wanted = signal.wanted.lock();
@@ -121,9 +122,6 @@ impl Shared {
             return Ok(());
         }
         *noted = Instant::now();
-        if self.policy.scrub_when_full {
-            self.store.keep_reserve();
-        }
         self.registry.set_clock(self.clock.mark())
     }
 

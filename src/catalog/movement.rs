@@ -2,7 +2,7 @@
 
 use super::{Actor, Catalog, Shared};
 use crate::error::{Error, Result};
-use crate::image::{Image, ImageId, ImageName};
+use crate::image::{Content, Image, ImageId, ImageName};
 use crate::lifecycle::{Decision, Effect, Event, Status, decide_move};
 
 /// What a rename into another folder asks for.
@@ -36,7 +36,7 @@ impl Catalog {
             next.name = wanted.name.clone();
             next.message = match next.message.take() {
                 _ if wanted.event == Event::Fail => Some("its upload was aborted".into()),
-                _ if wanted.event == Event::Reactivate => None,
+                _ if wanted.event == Event::Reactivate || wanted.event == Event::Stage => None,
                 message => message,
             };
             Ok(())
@@ -64,6 +64,13 @@ impl Shared {
             Decision::Denied(reason) => return Err(reason.into()),
         };
         self.check_trash_time(image, event)?;
+        if step.to.has_unique_names()
+            && let Content::Sealed(seal) = image.content
+            && self.store.is_damaged(&seal.digest)?
+        {
+            let what = "the data of the image: upload it again, or have it verified again";
+            return Err(Error::Damaged(what.into()));
+        }
         if no_replace && self.registry.find(wanted.to, name, None)?.is_some() {
             return Err(Error::Exists);
         }

@@ -26,6 +26,9 @@ impl Catalog {
     pub fn vote(&self, session: &UploadSession) -> Result<()> {
         let mut state = session.state.lock();
         session.check_not_cancelled()?;
+        if let Some(failure) = state.failure.clone().filter(|_| session.is_staging()) {
+            return Err(failure);
+        }
         if session.is_staging() || (!state.is_begun && !state.is_emptied) {
             drop(state);
             return self.shared.registry.flush();
@@ -158,8 +161,11 @@ impl Shared {
         let id = session.id();
         let mut state = session.state.lock();
         let outcome = if session.is_staging() {
-            let upload = state.upload.take();
-            self.leave_staged(session, upload).map_err(|error| (None, error))
+            // The data stays where it is, whatever can't be noted of it.
+            if let Err(error) = self.leave_staged(session, &mut state) {
+                log::warn!("image={id} op=release errno={}: {error}", error.errno());
+            }
+            Ok(())
         } else {
             self.settle(session, &mut state, failure)
         };
@@ -214,11 +220,11 @@ impl Shared {
 
     /// Makes a sealed image active. Harmless when it was done before, or when the image was removed.
     pub(super) fn publish(&self, id: ImageId) -> Result<()> {
-        let Some((_, seal)) = self.publishable(id)? else { return self.store.discard(id) };
+        let Some((_, seal)) = self.publishable(id)? else { return self.discard_stray(id) };
         let content = self.reservations.reserve(Claim::Content(seal.digest));
         // Removed before the claim, its data was given back already and must not come again; removed
         // after it, its data is given back when the claim is let go.
-        let Some((image, seal)) = self.publishable(id)? else { return self.store.discard(id) };
+        let Some((image, seal)) = self.publishable(id)? else { return self.discard_stray(id) };
         self.store.seal(id, &seal)?;
         hit(Failpoint::PublishSealed);
         self.write_manifest(&image);
@@ -239,6 +245,15 @@ impl Shared {
                 Ok(())
             }
         }
+    }
+
+    /// Drops staged data that no image has.
+    fn discard_stray(&self, id: ImageId) -> Result<()> {
+        let image = self.registry.image(Key::Id(id))?;
+        if image.is_some_and(|image| image.status.keeps_staged_data()) {
+            return Ok(());
+        }
+        self.store.discard(id)
     }
 
     fn publishable(&self, id: ImageId) -> Result<Option<(Image, Seal)>> {

@@ -13,7 +13,7 @@ use crate::failpoint::{Failpoint, hit};
 use crate::image::{Content, Image, ImageId, ImageName, Ownership};
 use crate::ingest::Upload;
 use crate::lifecycle::{Decision, Event, Status, decide};
-use crate::registry::{Change, Key, Reclaim, Transition};
+use crate::registry::{Change, Durability, Key, Reclaim, Transition};
 use crate::store::StoreFile;
 
 /// How long what an image replaced is remembered: longer than its writer is watched.
@@ -54,7 +54,7 @@ impl Recents {
     }
 
     /// What an image replaced, if it was published lately.
-    fn replaced_by(&self, id: ImageId) -> Option<ImageId> {
+    pub(super) fn replaced_by(&self, id: ImageId) -> Option<ImageId> {
         self.published.lock().get(&id).and_then(|recent| recent.replaced)
     }
 }
@@ -148,8 +148,24 @@ impl Catalog {
         hit(Failpoint::WithdrawRecorded);
         match withheld {
             Ok(taken) => Ok(taken.is_some()),
-            Err(Error::NotFound) => Ok(false),
+            Err(Error::NotFound) => self.withhold_removed(id, reason),
             Err(error) => Err(error),
+        }
+    }
+
+    /// What was removed or replaced meanwhile comes back withheld, if it is restored.
+    fn withhold_removed(&self, id: ImageId, reason: &str) -> Result<bool> {
+        let mut is_withheld = false;
+        let amended = self.shared.amend(id, Durability::Transient, |mut image| {
+            is_withheld =
+                image.status.is_recoverable() && image.origin.is_some_and(Status::has_unique_names);
+            image.origin = Some(Status::Deactivated);
+            image.message = Some(reason.to_owned());
+            Ok(is_withheld.then_some(image))
+        });
+        match amended {
+            Err(Error::NotFound) => Ok(false),
+            done => done.map(|()| is_withheld),
         }
     }
 }

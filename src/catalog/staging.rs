@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::upload::State;
 use super::{Shared, UploadSession, now};
 use crate::error::{Error, Result};
 use crate::image::{Image, ImageId, Seal, Timestamp};
 use crate::ingest::{Upload, Watch};
+use crate::registry::{Durability, Key};
 
 /// Images whose staged data is kept open, with what is hashed of it; of others it is hashed at the import.
 const PREPARED_MAX: usize = 64;
@@ -157,26 +159,40 @@ impl Shared {
         Ok(())
     }
 
-    /// The last close of a staged image: nothing is decided, and its data is hashed in the background.
-    pub(super) fn leave_staged(
-        &self,
-        session: &UploadSession,
-        upload: Option<Upload>,
-    ) -> Result<()> {
+    /// The last close of a staged image: nothing is decided, and its data is hashed in the background. A
+    /// write that failed is remembered until the data is written anew.
+    pub(super) fn leave_staged(&self, session: &UploadSession, state: &mut State) -> Result<()> {
         let id = session.id();
-        let is_there = self.load(id).is_ok_and(|image| image.status.is_staging());
-        if !is_there || session.check_not_cancelled().is_err() {
-            return self.store.discard(id);
+        let status = self.registry.image(Key::Id(id))?.map(|image| image.status);
+        match status {
+            Some(status) if status.is_staging() && session.check_not_cancelled().is_ok() => {}
+            // Its import goes on with what was written.
+            Some(status) if status.keeps_staged_data() && !status.is_staging() => return Ok(()),
+            Some(_) | None => return self.store.discard(id),
         }
-        if let Some(upload) = upload {
+        if let Some(upload) = state.upload.take().filter(|_| state.failure.is_none()) {
             self.staging.keep(id, upload);
         }
         let modified_at = session.modified_at();
-        self.amend(id, crate::registry::Durability::Transient, |mut image: Image| {
-            let is_news = image.status.is_staging() && image.modified_at != modified_at;
+        let failed = state.failure.as_ref().map(|failure| format!("a write failed: {failure}"));
+        self.amend(id, Durability::Transient, |mut image: Image| {
+            let before = (image.modified_at, image.message.clone());
             image.modified_at = modified_at;
+            if failed.is_some() || state.is_emptied {
+                image.message.clone_from(&failed);
+            }
+            let is_news =
+                image.status.is_staging() && before != (image.modified_at, image.message.clone());
             Ok(is_news.then_some(image))
         })
+    }
+
+    /// Cuts off whoever still has a staged image open for writing, and waits for what he is writing.
+    pub(super) fn close_off(&self, id: ImageId) {
+        if let Some(session) = self.uploads.of(id) {
+            session.cancel();
+            drop(session.state.lock());
+        }
     }
 
     /// Hashes and syncs what waits for it, until `is_stopped`.

@@ -1,9 +1,11 @@
 //! Tasks: ordered, begun, ended, tried again, cancelled and forgotten. Who does the work is not known here.
 
+use std::collections::HashSet;
+
 use super::import::TASK_MODE;
 use super::{Actor, Catalog};
 use crate::error::{Error, Result};
-use crate::image::{Image, ImageId, ImageName, Ownership};
+use crate::image::{Image, ImageId, ImageName, ImageNumber, Ownership};
 use crate::lifecycle::{Status, TaskEvent, TaskStatus};
 use crate::registry::{Change, TaskChange, TaskKey};
 use crate::task::{
@@ -67,8 +69,7 @@ impl Catalog {
         self.shared.until_settled(|| {
             let first = self.task_page(TaskStatus::Pending, TaskNumber::new(0), 1)?.pop();
             let Some(listed) = first else { return Ok(None) };
-            self.step_task(&listed.task, TaskEvent::Start)?;
-            self.task(listed.task.id)
+            self.step_task(&listed.task, TaskEvent::Start).map(Some)
         })
     }
 
@@ -91,6 +92,11 @@ impl Catalog {
     /// # Errors
     /// The registry can't write.
     pub fn end_task(&self, id: TaskId, outcome: &Result<TaskResult>) -> Result<()> {
+        let input = self.task(id)?.ok_or(Error::NotFound)?.input;
+        if let (Err(error), Some(image)) = (outcome, imported(&input)) {
+            // However it failed, nothing stays half imported.
+            self.give_up_import(image, error)?;
+        }
         self.change_task(id, |task| match outcome {
             Ok(result) => {
                 task.result = Some(*result);
@@ -115,9 +121,6 @@ impl Catalog {
         if has_died && task.attempts >= ATTEMPTS_MAX {
             let reason =
                 Error::WriterFailed(format!("its executor died {ATTEMPTS_MAX} times: see the log"));
-            if let Some(image) = imported(&task.input) {
-                self.give_up_import(image, &reason)?;
-            }
             return self.end_task(id, &Err(reason));
         }
         self.change_task(id, |task| {
@@ -143,12 +146,26 @@ impl Catalog {
         loop {
             let begun = self.task_page(TaskStatus::Processing, TaskNumber::new(0), PAGE)?;
             if begun.is_empty() {
-                return Ok(());
+                return self.recover_imports();
             }
             for listed in begun {
                 self.retry_task(listed.task.id, true)?;
             }
         }
+    }
+
+    /// An image that is importing, and that no task is left to import, is queued again.
+    fn recover_imports(&self) -> Result<()> {
+        let pending = self.task_page(TaskStatus::Pending, TaskNumber::new(0), u32::MAX)?;
+        let expected: HashSet<ImageId> =
+            pending.iter().filter_map(|listed| imported(&listed.task.input)).collect();
+        let reason = Error::WriterFailed("its import was given up".into());
+        let importing = self.page(Some(Status::Importing), ImageNumber::new(0), u32::MAX)?;
+        let mut left = importing.into_iter().map(|listed| listed.image.id);
+        left.try_for_each(|id| match expected.contains(&id) {
+            true => Ok(()),
+            false => self.give_up_import(id, &reason),
+        })
     }
 
     /// Removes a task as its folder has it: a pending one is cancelled, a finished one forgotten.
@@ -182,13 +199,13 @@ impl Catalog {
             let task = self.shared.registry.task(TaskKey::Id(id))?.ok_or(Error::NotFound)?;
             let mut edited = task.clone();
             let event = edit(&mut edited);
-            self.step_task(&edited, event)
+            self.step_task(&edited, event).map(|_| ())
         })?;
         self.keeper.wake();
         Ok(())
     }
 
-    fn step_task(&self, task: &Task, event: TaskEvent) -> Result<()> {
+    fn step_task(&self, task: &Task, event: TaskEvent) -> Result<Task> {
         let now = self.shared.clock.moment();
         let mut next = task.stepped(event, now).ok_or(Error::NotFound)?;
         if next.status.is_finished() {
@@ -197,13 +214,13 @@ impl Catalog {
             next.expires_at = Some(crate::image::Timestamp::from_nanoseconds(at));
         }
         let (id, from, to) = (task.id, task.status.name(), next.status.name());
-        let name = next.name.clone();
-        let message = next.message.clone().unwrap_or_default();
-        let tasks = vec![TaskChange::Update(next)];
+        let tasks = vec![TaskChange::Update(next.clone())];
         self.shared.commit(Change { tasks, ..Change::default() })?;
-        let (name, op) = (name.as_str(), event.name());
+        next.version += 1;
+        let (name, op) = (next.name.as_str(), event.name());
+        let message = next.message.as_deref().unwrap_or_default();
         log::info!("task={id} name={name:?} from={from} to={to} op={op:?} {message}");
-        Ok(())
+        Ok(next)
     }
 }
 

@@ -169,7 +169,7 @@ impl Shared {
     pub(super) fn check_trash_time(&self, image: &Image, event: Event) -> Result<()> {
         let kept = self.clock.moment().age.since(image.entered_at);
         if image.status.is_recoverable()
-            && image.status.removal(true) == event
+            && [true, false].map(|delayed| image.status.removal(delayed)).contains(&event)
             && kept < self.policy.min_trash_time
         {
             return Err(Reason::TooEarly { event }.into());

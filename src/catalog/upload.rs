@@ -252,7 +252,13 @@ impl Catalog {
     pub fn open_upload(&self, image: &Image, actor: Actor) -> Result<Arc<UploadSession>> {
         let session = self.shared.uploads.join(image, actor)?;
         if session.is_staging()
-            && let Err(error) = self.shared.attach_staged(&session)
+            && let Err(error) = self.shared.attach_staged(&session).and_then(|()| {
+                // Its import may have begun since it was looked up.
+                match self.by_id(image.id)?.is_some_and(|now| now.status.is_staging()) {
+                    true => Ok(()),
+                    false => Err(Error::Busy("the image is being imported".into())),
+                }
+            })
         {
             self.close_upload(&session);
             return Err(error);

@@ -1,5 +1,6 @@
 //! Reading sealed data again: what is damaged is withheld from all who have it.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::{Catalog, Shared};
@@ -80,22 +81,33 @@ fn percent(done: u64, all: u64) -> u8 {
 
 impl Shared {
     fn verify(&self, seal: &Seal, watch: &Watch<'_>, verified: &mut Verified) -> Result<()> {
-        let fault = match self.examine_sealed(seal, watch) {
+        let stopped = RefCell::new(None);
+        let told =
+            |done| watch(done).inspect_err(|error| *stopped.borrow_mut() = Some(error.clone()));
+        let examined = self.examine_sealed(seal, &told);
+        if let Some(error) = stopped.take() {
+            return Err(error);
+        }
+        let fault = match examined {
             Ok(found) if (found.digest, found.size_bytes) == (seal.digest, seal.size_bytes) => None,
             Ok(found) if found.size_bytes != seal.size_bytes => Some(format!(
                 "damaged: its data has {} bytes and had {}",
                 found.size_bytes, seal.size_bytes
             )),
             Ok(_) => Some("damaged: its data is not what was sealed".to_owned()),
-            Err(Error::Interrupted) => return Err(Error::Interrupted),
-            Err(error) => Some(format!("damaged: {error}")),
+            Err(error) if error.tells_of_damage() => Some(format!("damaged: {error}")),
+            Err(error) => return Err(error),
         };
         // It may have been purged while it was read.
         let is_held = self.registry.is_referenced(&seal.digest)?;
-        if let Some(fault) = fault.filter(|_| is_held) {
-            log::error!("op=verify digest={}: {fault}", seal.digest);
-            self.withhold(seal, &fault)?;
-            verified.damaged += 1;
+        match fault.filter(|_| is_held) {
+            Some(fault) => {
+                log::error!("op=verify digest={}: {fault}", seal.digest);
+                self.withhold(seal, &fault)?;
+                self.store.mark_damaged(&seal.digest, true)?;
+                verified.damaged += 1;
+            }
+            None => self.store.mark_damaged(&seal.digest, false)?,
         }
         verified.contents += 1;
         verified.size_bytes += seal.size_bytes;
@@ -109,7 +121,6 @@ impl Shared {
 
     /// Withholds every image that has the content. What is in the trash is restored to `deactivated`.
     fn withhold(&self, seal: &Seal, fault: &str) -> Result<()> {
-        self.store.mark_damaged(&seal.digest)?;
         for image in self.registry.holders(&seal.digest, u32::MAX)? {
             let choose = |image: &Image| match image.status.has_unique_names() {
                 true => Ok(Event::Withhold),

@@ -50,6 +50,10 @@ impl Catalog {
                 return Ok(());
             }
         }
+        if resize == Resize::To(0) {
+            // Written anew: what failed before is of no account.
+            session.state.lock().is_emptied = true;
+        }
         self.shared.change(session, |upload| match resize {
             Resize::To(size_bytes) => upload.set_size(size_bytes),
             Resize::Allocate { mode, extent } => upload.allocate(mode, extent),

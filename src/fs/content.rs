@@ -113,9 +113,7 @@ impl Mount {
 
     /// What was expected of an upload by its last vote does not hold any more.
     fn changes(&self, upload: &UploadHandle, handle: u64) {
-        let number = upload.session.number();
-        self.departures.settle(number, handle);
-        self.watch.withdrawn(number);
+        self.departures.settle(upload.session.number(), handle);
     }
 
     /// Changes the length of an image by its path: an open, a change and a close in one.

@@ -155,8 +155,8 @@ impl Mount {
         if process.is_none() || !self.watch.is_uploader(image.number, process) {
             return Err(Error::NoPermission("an active image can't be written"));
         }
-        self.watch.forget(image.number);
         let (new, session) = self.catalog.reopen(image.id, asker.actor())?;
+        self.watch.forget(image.number);
         let handle = self.handles.insert(Handle::Upload(UploadHandle::new(session, process)));
         self.look_again(asker, image, &new, Opened::direct(handle))
     }
@@ -169,6 +169,11 @@ impl Mount {
         new: &Image,
         opened: Opened,
     ) -> Result<Opened> {
+        if asker.thread == 0 {
+            // Of another pid namespace: who comes back can't be told.
+            self.release(opened.handle);
+            return Err(Error::NoPermission("it can't be opened so from another pid namespace"));
+        }
         let numbers = (image.number, new.number);
         self.claims.offer(asker.thread, new.name.clone(), numbers, opened);
         self.watch.ring();

@@ -24,6 +24,9 @@ const WATCHED: Duration = Duration::from_secs(5);
 /// Writers that are watched at once; what comes beyond is not.
 const WATCHES_MAX: usize = 1024;
 
+/// Writers of one image that are watched at most.
+const WRITERS_MAX: usize = 16;
+
 /// How long whoever looks waits for a withdrawal under way.
 const WAIT_MAX: Duration = Duration::from_millis(250);
 
@@ -52,7 +55,7 @@ struct Watched {
 #[derive(Default)]
 struct State {
     /// Writers whose close was a vote, until the last close.
-    voted: HashMap<ImageNumber, Vec<Writer>>,
+    voted: HashMap<ImageNumber, Vec<(Instant, Writer)>>,
     watched: Vec<Watched>,
     is_stopped: bool,
 }
@@ -76,10 +79,16 @@ impl Default for Watch {
 impl Watch {
     /// Notes who wrote an image that was just voted for.
     pub(crate) fn voted(&self, number: ImageNumber, writers: Vec<Writer>) {
-        self.state.lock().voted.insert(number, writers);
+        let mut state = self.state.lock();
+        let voted = state.voted.entry(number).or_default();
+        // Of a process that votes again the last vote counts.
+        voted.retain(|(_, before)| writers.iter().all(|new| new.process != before.process));
+        let now = Instant::now();
+        voted.extend(writers.into_iter().map(|writer| (now, writer)));
+        voted.truncate(WRITERS_MAX);
     }
 
-    /// The vote came to nothing.
+    /// The upload came to nothing.
     pub(crate) fn withdrawn(&self, number: ImageNumber) {
         self.state.lock().voted.remove(&number);
     }
@@ -88,8 +97,12 @@ impl Watch {
     pub(crate) fn published(&self, id: ImageId, number: ImageNumber, name: &ImageName) {
         let mut state = self.state.lock();
         let writers = state.voted.remove(&number).unwrap_or_default();
-        let until = Instant::now() + WATCHED;
-        for writer in writers {
+        let now = Instant::now();
+        for (closed_at, writer) in writers {
+            let until = closed_at + WATCHED;
+            if until <= now {
+                continue;
+            }
             if state.watched.len() >= WATCHES_MAX {
                 log::debug!("image={id} op=watch: too many are watched already");
                 return;

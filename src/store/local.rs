@@ -34,12 +34,16 @@ const REGISTRY: &str = "sps.db";
 /// A file that only takes room, to be given up when there is no other.
 const RESERVE: &str = "reserve";
 
-/// How much room that is: enough for the registry to say what is purged.
-const RESERVE_BYTES: u64 = 1 << 20;
+/// How much room that is.
+const RESERVE_BYTES: u64 = 4 << 20;
+
+/// How much of it is given at once: enough for the registry to say that something goes. Whoever fills the
+/// disk takes what is left of it.
+const RESERVE_STEP_BYTES: u64 = 256 << 10;
 
 /// The mode of sealed data, and of what is known to be damaged of it.
 const SEALED: u32 = 0o400;
-const DAMAGED: u32 = 0o000;
+const DAMAGED: u32 = 0o500;
 
 /// How a store is to be opened.
 #[derive(Clone, Copy, Debug, Default)]
@@ -222,13 +226,26 @@ impl Store for LocalStore {
         Ok(Arc::new(StoreFile::new(file, self.name_of(&path))))
     }
 
-    fn mark_damaged(&self, digest: &Digest) -> Result<()> {
+    fn mark_damaged(&self, digest: &Digest, is_damaged: bool) -> Result<()> {
+        if self.is_damaged(digest)? == is_damaged {
+            return Ok(());
+        }
         let path = self.blob_path(digest);
-        match std::fs::set_permissions(&path, std::fs::Permissions::from_mode(DAMAGED)) {
+        let mode = if is_damaged { DAMAGED } else { SEALED };
+        match std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(self.failed("mark", &path)(error))
             }
             Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn is_damaged(&self, digest: &Digest) -> Result<bool> {
+        let path = self.blob_path(digest);
+        match std::fs::symlink_metadata(&path) {
+            Ok(found) => Ok(found.permissions().mode() & 0o777 == DAMAGED),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(self.failed("stat", &path)(error)),
         }
     }
 
@@ -310,7 +327,12 @@ impl Store for LocalStore {
     }
 
     fn yield_reserve(&self) {
-        if let Err(error) = self.remove(&self.root.join(RESERVE)) {
+        let path = self.root.join(RESERVE);
+        let yielded = File::options().write(true).open(&path).and_then(|file| {
+            let kept = file.metadata()?.len();
+            file.set_len(kept.saturating_sub(RESERVE_STEP_BYTES))
+        });
+        if let Err(error) = yielded {
             log::debug!("op=yield_reserve: {error}");
         }
     }

@@ -242,6 +242,36 @@ impl Drop for Sandbox {
     }
 }
 
+/// A sandbox whose store is on a small filesystem of its own, that can be filled. Whatever fails, that goes.
+pub struct SmallDisk(pub Sandbox);
+
+impl SmallDisk {
+    /// A mounted store on `mebibytes`, with options of `-o`.
+    pub fn new(mebibytes: u32, options: &[&str]) -> Self {
+        let disk = Self(Sandbox::unmounted(options));
+        let size = format!("mkdir $S && mount -t tmpfs -o size={mebibytes}m,mode=700 none $S");
+        disk.0.ok(&size);
+        disk.0.mount();
+        disk
+    }
+
+    /// Takes all room that is left.
+    pub fn fill(&self) {
+        self.0.bash("dd if=/dev/zero of=$S/sps.log.old bs=4k status=none 2>/dev/null; true");
+    }
+
+    /// Gives it back.
+    pub fn free(&self) {
+        self.0.ok("rm -f $S/sps.log.old");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        self.0.bash("umount -l $M; umount -l $S");
+    }
+}
+
 /// Checks a store that no daemon has.
 pub fn audit(store: &Path) {
     let registry = SqliteRegistry::open(&store.join("sps.db")).expect("a registry");

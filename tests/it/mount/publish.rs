@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Sandbox, text};
+use crate::support::{Sandbox, SmallDisk, text};
 
 // semantics: holder-waits
 #[test]
@@ -75,17 +75,8 @@ print(sealed, open(path).read())
 // semantics: write-error-kills full-disk
 #[test]
 fn a_full_disk_fails_the_writer_and_kills_the_image_and_leaves_the_rest() {
-    let sandbox = Sandbox::unmounted(&[]);
-    sandbox.ok("mkdir $S && mount -t tmpfs -o size=24m,mode=700 none $S");
-    // Whatever fails below, the tmpfs goes.
-    struct Unmount<'a>(&'a Sandbox);
-    impl Drop for Unmount<'_> {
-        fn drop(&mut self) {
-            self.0.bash("umount -l $M; umount -l $S");
-        }
-    }
-    let _unmount = Unmount(&sandbox);
-    sandbox.mount();
+    let disk = SmallDisk::new(24, &[]);
+    let sandbox = &disk.0;
     sandbox.source("small", 1_000_000);
     sandbox.ok("cp $F/small $M/active/before");
     sandbox.ok("truncate -s 1 $F/big; head -c 40M /dev/urandom > $F/big");

@@ -256,3 +256,66 @@ fn a_writer_is_not_watched_for_ever_and_nothing_of_the_watch_is_left() {
     sandbox.ok("cp /etc/hostname $M/active/z");
     assert!(File::open(sandbox.path("active/z")).is_ok());
 }
+
+/// Python that publishes `$M/active/x` with its argument as content, says so, and ends with status 1 when it
+/// is told to.
+const FAILS_LATER: &str = "exec python3 -c '
+import os, sys
+f = open(os.environ[\"M\"] + \"/active/x\", \"w\"); f.write(sys.argv[1]); f.close()
+print(\"ready\", flush=True)
+sys.stdin.read()
+os._exit(1)'";
+
+// semantics: watch-close
+#[test]
+fn of_two_writers_that_fail_after_one_another_neither_image_comes_back() {
+    let sandbox = Sandbox::new();
+    for order in [[0, 1], [1, 0]] {
+        sandbox.ok("echo good > $M/active/x");
+        let mut writers: Vec<std::process::Child> = ["first", "second"]
+            .map(|name| {
+                let mut writer = sandbox
+                    .bash_command(&format!("{FAILS_LATER} {name}"))
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .spawn()
+                    .expect("a writer");
+                let mut line = String::new();
+                let output = writer.stdout.take().expect("its output");
+                BufReader::new(output).read_line(&mut line).expect("it says so");
+                writer
+            })
+            .into();
+        for index in order {
+            drop(writers[index].stdin.take());
+            assert!(!writers[index].wait().expect("ended").success());
+            sandbox.names("active");
+        }
+        assert_eq!(sandbox.ok("cat $M/active/x"), "good\n", "{order:?}");
+        sandbox.bash("rm -f $M/*/x*; rm -f $M/*/x*; rm -f $M/*/x*; rm -f $M/*/x*");
+        assert_eq!(sandbox.tree(), Vec::<String>::new());
+    }
+    // One that was removed before its writer failed comes back withheld.
+    let script = FAILS_LATER.replace("sys.stdin.read()", "os.unlink(f.name)");
+    assert!(!sandbox.bash(&format!("{script} part")).status.success());
+    eventually("it is noted", || sandbox.attribute("pending_delete/x", "message").is_some());
+    sandbox.fails("mv $M/pending_delete/x $M/active/", "not permitted");
+    sandbox.ok("mv $M/pending_delete/x $M/deactivated/");
+    sandbox.umount();
+    sandbox.audit();
+}
+
+// semantics: watch-close
+#[test]
+fn each_of_two_writers_of_one_image_is_watched() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("touch $M/queued/z; mkfifo $F/a $F/b");
+    let first = "exec 3<>$M/queued/z; printf one >&3; exec 3>&-; echo > $F/a; read < $F/b; exit 1";
+    let mut first = sandbox.bash_command(first).spawn().expect("a writer");
+    sandbox.ok("exec 4<>$M/queued/z 2>/dev/null || exec 4<>$M/queued/z; read < $F/a
+                python3 -c 'import os; os.pwrite(4, b\"two\", 3)'; exec 4>&-");
+    sandbox.ok("echo > $F/b");
+    assert!(!first.wait().expect("ended").success());
+    let found = sandbox.tree();
+    assert!(found == ["deactivated/z"] || found == ["active/z", "deactivated/z"], "{found:?}");
+}

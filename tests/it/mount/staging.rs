@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::{Duration, Instant};
 
-use crate::support::{ALICE, Sandbox, eventually, text};
+use crate::support::{ALICE, Sandbox, SmallDisk, eventually, text};
 
 /// A quarter of a second, and what a busy machine adds to it.
 const HOLD_MAX: Duration = Duration::from_millis(900);
@@ -253,6 +253,72 @@ fn an_upload_is_aborted_and_images_are_deleted_by_mv() {
     sandbox.ok("mv $M/importing/big $M/deleted/");
     assert_eq!(sandbox.tree(), ["deleted/big", "deleted/q", "deleted/s", "deleted/u", "deleted/x"]);
     eventually("its task ends", || sandbox.names("tasks/failure") == ["big"]);
+    sandbox.umount();
+    sandbox.audit();
+}
+
+// semantics: import-open
+#[test]
+fn a_writer_that_opens_it_while_its_import_begins_changes_nothing_that_is_sealed() {
+    let sandbox = Sandbox::new();
+    sandbox.source("x", 600_000);
+    for round in 0..60 {
+        sandbox.ok(&format!("cp $F/x $M/uploading/u{round}"));
+        let staged = sandbox.path(&format!("uploading/u{round}"));
+        let active = sandbox.path(&format!("active/u{round}"));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    if let Ok(file) = OpenOptions::new().write(true).open(&staged) {
+                        // It may be cut off.
+                        let _ = file.write_all_at(b"patched", 1000);
+                    }
+                }
+            });
+            scope.spawn(|| {
+                while fs::rename(&staged, &active).is_err() {
+                    assert!(staged.exists() || active.exists(), "it is one of the two");
+                }
+            });
+        });
+        let bytes = fs::read(&active).expect("readable");
+        let digest = blake3::hash(&bytes).to_string();
+        assert_eq!(sandbox.attribute(&format!("active/u{round}"), "blake3"), Some(digest));
+    }
+    sandbox.umount();
+    sandbox.audit();
+}
+
+// semantics: staging-full
+#[test]
+fn a_full_disk_takes_no_staged_data_away_and_lets_nothing_torn_in() {
+    let disk = SmallDisk::new(40, &[]);
+    let sandbox = &disk.0;
+    sandbox.source("x", 4_000_000);
+    sandbox.ok("cp $F/x $M/uploading/a; echo old > $M/active/old");
+    {
+        let file = OpenOptions::new().write(true).open(sandbox.path("uploading/a"));
+        let file = file.expect("reopened");
+        disk.fill();
+        file.write_all_at(b"!", 5).expect("no room is needed for that");
+    }
+    sandbox.ok("ls -l $M/uploading");
+    disk.free();
+    let mut bytes = fs::read(sandbox.file("x")).expect("the source");
+    bytes[5] = b'!';
+    assert!(fs::read(sandbox.path("uploading/a")).expect("still there") == bytes);
+    // A write that failed fails the close, and what is torn is not taken in until it is written anew.
+    let output = sandbox.bash("head -c 60000000 /dev/zero > $M/uploading/t");
+    assert!(!output.status.success(), "{}", text(&output));
+    // On the full disk, what is there can be removed.
+    disk.fill();
+    sandbox.ok("rm $M/active/old; rm $M/pending_delete/old");
+    disk.free();
+    let renamed = fs::rename(sandbox.path("uploading/t"), sandbox.path("active/t"));
+    assert_eq!(renamed.expect_err("torn").raw_os_error(), Some(libc::EIO));
+    sandbox.ok("cp $F/x $M/uploading/t; mv $M/uploading/t $M/uploading/a $M/active/");
+    sandbox.ok("cmp $F/x $M/active/t");
+    assert!(fs::read(sandbox.path("active/a")).expect("there") == bytes);
     sandbox.umount();
     sandbox.audit();
 }

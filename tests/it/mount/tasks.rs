@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Stdio;
 
-use crate::support::{ALICE, BOB, Sandbox, eventually, signal, text};
+use crate::support::{ALICE, BOB, Sandbox, SmallDisk, eventually, signal, text};
 
 /// The record of a task, wherever it is.
 fn record(sandbox: &Sandbox, name: &str) -> serde_json::Value {
@@ -293,5 +293,61 @@ fn an_orderly_end_interrupts_no_task_for_good() {
     sandbox.umount();
     let mut nothing = sandbox.bash_command("true").stdin(Stdio::null()).spawn().expect("spawned");
     nothing.wait().expect("ended");
+    sandbox.audit();
+}
+
+// semantics: verify-damage
+#[test]
+fn damaged_data_is_not_given_out_again_and_a_full_disk_damages_nothing() {
+    let disk = SmallDisk::new(48, &[]);
+    let sandbox = &disk.0;
+    sandbox.source("x", 9_000_000);
+    sandbox.ok("cp $F/x $M/active/x");
+    disk.fill();
+    // The record of the task finds no room perhaps; the data is as good as before.
+    sandbox.bash("echo '{\"type\": \"verify\"}' > $M/tasks/pending/full");
+    disk.free();
+    order(sandbox, "free", r#"{"type": "verify"}"#);
+    assert_eq!(ended(sandbox, "free")["result"]["damaged"], 0);
+    eventually("no task is stuck", || sandbox.names("tasks/processing").is_empty());
+    damage(sandbox);
+    order(sandbox, "damaged", r#"{"type": "verify"}"#);
+    assert_eq!(ended(sandbox, "damaged")["result"]["damaged"], 1);
+    let moved = fs::rename(sandbox.path("deactivated/x"), sandbox.path("active/x"));
+    assert_eq!(moved.expect_err("damaged").raw_os_error(), Some(libc::EIO));
+    assert!(sandbox.attribute("deactivated/x", "message").is_some());
+    // Put right below, and found whole, it may go.
+    sandbox.ok("for f in $S/blobs/*/*; do cat $F/x > $F/y; chmod 700 $f; cat $F/x > $f; chmod 500 $f; done");
+    order(sandbox, "whole", r#"{"type": "verify"}"#);
+    assert_eq!(ended(sandbox, "whole")["result"]["damaged"], 0);
+    sandbox.ok("mv $M/deactivated/x $M/active/; cmp $F/x $M/active/x");
+    sandbox.umount();
+    sandbox.audit();
+}
+
+// semantics: import-fails
+#[test]
+fn an_import_whose_source_goes_away_leaves_nothing_importing() {
+    let sandbox = Sandbox::unmounted(&[]);
+    let option = format!("location_root={}", sandbox.file("").display());
+    let mount = || {
+        sandbox.bash("umount -l $M 2>/dev/null");
+        let mut mount = sandbox.sps();
+        mount.args(["mount", "-o", option.trim_end_matches('/'), "--store"]);
+        mount.arg(sandbox.store()).arg(sandbox.root());
+        assert!(crate::support::run(&mut mount).status.success());
+    };
+    mount();
+    sandbox.ok("truncate -s 30G $F/big; echo end >> $F/big");
+    let from = sandbox.file("big");
+    let text = format!(r#"{{"type": "import", "input": {{"import_from": "{}"}}}}"#, from.display());
+    order(&sandbox, "t", &text);
+    eventually("it is begun", || sandbox.names("importing") == ["big"]);
+    sandbox.kill_daemon();
+    sandbox.ok("rm $F/big");
+    mount();
+    assert_eq!(ended(&sandbox, "t")["status"], "failure");
+    assert_eq!(sandbox.tree(), ["queued/big"]);
+    sandbox.umount();
     sandbox.audit();
 }

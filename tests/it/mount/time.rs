@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::{Sandbox, eventually, run, text};
+use crate::support::{Sandbox, SmallDisk, eventually, run, text};
 
 // semantics: scrub-time forget-time killed-time task-time purge-by-time
 #[test]
@@ -58,6 +58,14 @@ fn nobody_purges_by_hand_before_the_least_time_in_the_trash() {
     sandbox.fails("rm $M/pending_delete/a", "not permitted");
     sandbox.fails("mv $M/pending_delete/a $M/deleted/", "not permitted");
     sandbox.ok("mv $M/pending_delete/a $M/active/; rm $M/active/a");
+    let without = Sandbox::with(&["min_trash_time=1h", "delayed_delete=no"]);
+    without.umount();
+    let mut mount = without.sps();
+    mount.args(["mount", "--store"]).arg(without.store()).arg(without.root());
+    assert!(run(&mut mount).status.success());
+    without.ok("echo a > $M/active/a; rm $M/active/a");
+    without.remount();
+    without.fails("rm $M/pending_delete/a", "not permitted");
     eventually("it can be purged", || sandbox.bash("rm $M/pending_delete/a").status.success());
     assert!(began.elapsed() > Duration::from_millis(1900), "{:?}", began.elapsed());
 }
@@ -85,16 +93,8 @@ fn an_upload_that_nobody_writes_to_is_killed_after_the_stall_time() {
 // semantics: scrub-when-full
 #[test]
 fn the_oldest_of_the_trash_makes_room_for_an_upload() {
-    let sandbox = Sandbox::unmounted(&["scrub_when_full=yes"]);
-    sandbox.ok("mkdir $S && mount -t tmpfs -o size=32m,mode=700 none $S");
-    struct Unmount<'a>(&'a Sandbox);
-    impl Drop for Unmount<'_> {
-        fn drop(&mut self) {
-            self.0.bash("umount -l $M; umount -l $S");
-        }
-    }
-    let _unmount = Unmount(&sandbox);
-    sandbox.mount();
+    let disk = SmallDisk::new(32, &["scrub_when_full=yes"]);
+    let sandbox = &disk.0;
     for number in 0..3 {
         sandbox.source(&format!("x{number}"), 6_000_000);
         sandbox.ok(&format!("cp $F/x{number} $M/active/; rm $M/active/x{number}"));
