@@ -25,7 +25,9 @@ fn morning(sandbox: &Sandbox, expected: &mut Expected) {
             3 => format!(
                 "qemu-img convert -f raw -O raw $F/{name} $M/active/{name} && truncate -s %512 $F/{name}"
             ),
-            4 => format!("cp $F/{name} $M/uploading/{name} && mv $M/uploading/{name} $M/active/"),
+            4 => format!(
+                "cp $F/{name} $M/uploading/{name} && mv $M/uploading/{name} $M/active/ && settled"
+            ),
             _ => format!("dd if=$F/{name} of=$M/queued/{name} bs=8k status=none"),
         };
         sandbox.ok(&script);
@@ -88,7 +90,7 @@ fn noon(sandbox: &Sandbox, expected: &mut Expected) {
         ("i5", "cp $F/new-i5 $M/active/i5"),
         ("i6", "install $F/new-i6 $M/active/i6"),
         ("i7", "rsync $F/new-i7 $M/active/i7"),
-        ("i8", "cp $F/new-i8 $M/uploading/i8; mv -f $M/uploading/i8 $M/active/"),
+        ("i8", "cp $F/new-i8 $M/uploading/i8; mv -f $M/uploading/i8 $M/active/; settled"),
     ] {
         source(sandbox, &format!("new-{name}"), 70_001);
         sandbox.ok(script);

@@ -179,9 +179,12 @@ impl Sandbox {
 
     /// The same, not yet started.
     pub fn bash_command(&self, script: &str) -> Command {
+        /// Waits until no import is under way: `mv` does not wait for long.
+        const SETTLED: &str =
+            "settled() { until test -z \"$(ls $M/importing)\"; do sleep 0.02; done; }; ";
         let mut command = Command::new("bash");
         command
-            .args(["-c", script])
+            .args(["-c", &format!("{SETTLED}{script}")])
             .env("M", self.root())
             .env("F", self.directory.path().join("files"))
             .env("S", self.store())

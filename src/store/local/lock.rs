@@ -4,10 +4,17 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 
 use crate::error::{Error, Result};
+
+/// How long a daemon that was killed is given to let go.
+const DYING_MAX: Duration = Duration::from_secs(1);
+
+/// How often that is looked at.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The lock, held as long as this lives.
 pub(super) struct Lock {
@@ -27,7 +34,7 @@ impl Lock {
             .map_err(|error| {
                 Error::Store(format!("store lock {}: {error}: run as its owner", path.display()))
             })?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match flock_soon(&file) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut holder = String::new();
@@ -46,5 +53,18 @@ impl Lock {
             .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()))
             .map_err(|error| Error::io("write", path, error))?;
         Ok(Self { _file: file })
+    }
+}
+
+/// Takes the lock, or says that it is held. Whoever was killed just now takes a moment to let go of it.
+fn flock_soon(file: &File) -> rustix::io::Result<()> {
+    let deadline = Instant::now() + DYING_MAX;
+    loop {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                std::thread::sleep(PAUSE);
+            }
+            done => return done,
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::support::{ALICE, Sandbox, SmallDisk, eventually, text};
 
 /// A quarter of a second, and what a busy machine adds to it.
-const HOLD_MAX: Duration = Duration::from_millis(900);
+const HOLD_MAX: Duration = Duration::from_millis(1500);
 
 // semantics: create-uploading staging-in-place
 #[test]
@@ -65,7 +65,7 @@ m[700000:700004] = b\"last\"
 m.close()
 os.close(f)
 '
-         mv $M/uploading/u $M/active/u
+         mv $M/uploading/u $M/active/u; settled
          test \"$(dd if=$M/active/u bs=1 skip=5000 count=6 status=none)\" = mapped
          test \"$(dd if=$M/active/u bs=1 skip=9000 count=7 status=none)\" = written
          test \"$(dd if=$M/active/u bs=1 skip=700000 count=4 status=none)\" = last");
@@ -89,7 +89,7 @@ fn what_is_staged_survives_a_restart_and_a_kill() {
     sandbox.kill_daemon();
     sandbox.recover();
     assert_eq!(sandbox.tree(), ["uploading/empty", "uploading/u"]);
-    sandbox.ok("cmp $F/x $M/uploading/u; mv $M/uploading/u $M/uploading/empty $M/active/");
+    sandbox.ok("cmp $F/x $M/uploading/u; mv $M/uploading/u $M/uploading/empty $M/active/; settled");
     sandbox.ok("cmp $F/x $M/active/u");
     assert_eq!(sandbox.tree(), ["active/empty", "active/u"]);
     sandbox.umount();
@@ -102,7 +102,7 @@ fn a_staged_image_is_imported_by_mv_under_any_name_and_seen_as_a_task() {
     let sandbox = Sandbox::new();
     sandbox.source("x", 300_000);
     sandbox
-        .ok("cp -p $F/x $M/uploading/u; chmod 640 $M/uploading/u; mv $M/uploading/u $M/active/a");
+        .ok("cp -p $F/x $M/uploading/u; chmod 640 $M/uploading/u; mv $M/uploading/u $M/active/a; settled");
     assert_eq!(sandbox.tree(), ["active/a"]);
     sandbox.ok("cmp $F/x $M/active/a; test $(stat -c %a $M/active/a) = 640");
     sandbox.ok("test $(stat -c %Y $M/active/a) = $(stat -c %Y $F/x)");
@@ -113,7 +113,7 @@ fn a_staged_image_is_imported_by_mv_under_any_name_and_seen_as_a_task() {
     let id = sandbox.attribute("active/a", "id").expect("an id");
     assert_eq!(task["result"]["image"], id.as_str());
     // Onto a name that is taken: the one that had it goes to the trash.
-    sandbox.ok("echo new > $M/uploading/a; mv -f $M/uploading/a $M/active/");
+    sandbox.ok("echo new > $M/uploading/a; mv -f $M/uploading/a $M/active/; settled");
     assert_eq!(sandbox.tree(), ["active/a", "pending_delete/a"]);
     assert_eq!(sandbox.ok("cat $M/active/a"), "new\n");
     sandbox.umount();
@@ -154,8 +154,10 @@ fn an_import_that_fails_leaves_the_image_queued_with_the_reason_and_can_be_tried
     sandbox
         .ok("echo data > $M/uploading/u; setfattr -n user.sps.expected_size -v 9 $M/uploading/u");
     let renamed = fs::rename(sandbox.path("uploading/u"), sandbox.path("active/u"));
-    assert_eq!(renamed.expect_err("refused").raw_os_error(), Some(libc::EIO));
-    assert_eq!(sandbox.tree(), ["queued/u"]);
+    // On a busy machine it may have returned before.
+    let errno = renamed.err().and_then(|error| error.raw_os_error());
+    assert!(errno.is_none() || errno == Some(libc::EIO), "{errno:?}");
+    eventually("it has failed", || sandbox.tree() == ["queued/u"]);
     let message = sandbox.attribute("queued/u", "message").expect("a reason");
     assert!(message.contains("9 were declared"), "{message}");
     assert!(sandbox.ok("cat $M/STATUS").contains("9 were declared"));
@@ -176,7 +178,9 @@ fn what_is_still_open_is_not_imported() {
     sandbox.fails("exec 3>$M/uploading/u; echo one >&3; mv $M/uploading/u $M/active/", "busy");
     assert_eq!(sandbox.tree(), ["uploading/u"]);
     for round in 0..20 {
-        sandbox.ok(&format!("echo {round} > $M/uploading/u && mv $M/uploading/u $M/active/u"));
+        sandbox.ok(&format!(
+            "echo {round} > $M/uploading/u && mv $M/uploading/u $M/active/u && settled"
+        ));
     }
     assert_eq!(sandbox.ok("cat $M/active/u"), "19\n");
 }
@@ -208,7 +212,7 @@ fn a_queued_image_goes_to_staging_and_back() {
     assert_eq!(fs::metadata(sandbox.path("queued/q")).expect("there").len(), 0);
     assert_eq!(crate::support::count_files(&sandbox.store().join("staging")), 0);
     sandbox.ok(
-        "mv $M/queued/q $M/uploading/; echo more > $M/uploading/q; mv $M/uploading/q $M/active/",
+        "mv $M/queued/q $M/uploading/; echo more > $M/uploading/q; mv $M/uploading/q $M/active/; settled",
     );
     assert_eq!(sandbox.attribute("active/q", "id"), id);
     assert_eq!(sandbox.ok("cat $M/active/q"), "more\n");
@@ -281,6 +285,7 @@ fn a_writer_that_opens_it_while_its_import_begins_changes_nothing_that_is_sealed
                 }
             });
         });
+        eventually("it is imported", || active.exists());
         let bytes = fs::read(&active).expect("readable");
         let digest = blake3::hash(&bytes).to_string();
         assert_eq!(sandbox.attribute(&format!("active/u{round}"), "blake3"), Some(digest));
@@ -316,7 +321,7 @@ fn a_full_disk_takes_no_staged_data_away_and_lets_nothing_torn_in() {
     disk.free();
     let renamed = fs::rename(sandbox.path("uploading/t"), sandbox.path("active/t"));
     assert_eq!(renamed.expect_err("torn").raw_os_error(), Some(libc::EIO));
-    sandbox.ok("cp $F/x $M/uploading/t; mv $M/uploading/t $M/uploading/a $M/active/");
+    sandbox.ok("cp $F/x $M/uploading/t; mv $M/uploading/t $M/uploading/a $M/active/; settled");
     sandbox.ok("cmp $F/x $M/active/t");
     assert!(fs::read(sandbox.path("active/a")).expect("there") == bytes);
     sandbox.umount();

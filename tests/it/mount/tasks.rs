@@ -335,7 +335,8 @@ fn an_import_whose_source_goes_away_leaves_nothing_importing() {
         let mut mount = sandbox.sps();
         mount.args(["mount", "-o", option.trim_end_matches('/'), "--store"]);
         mount.arg(sandbox.store()).arg(sandbox.root());
-        assert!(crate::support::run(&mut mount).status.success());
+        let output = crate::support::run(&mut mount);
+        assert!(output.status.success(), "{}", text(&output));
     };
     mount();
     sandbox.ok("truncate -s 30G $F/big; echo end >> $F/big");
