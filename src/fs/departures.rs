@@ -60,10 +60,12 @@ impl Departures {
     pub(crate) fn expect(&self, session: &Arc<UploadSession>, handle: u64, name: ImageName) {
         let until = Instant::now() + WAIT_MAX;
         let mut expected = self.expected.lock();
-        let serial = expected.next;
+        // Whoever waits for a first close goes on waiting when a copy of the descriptor is closed as well.
+        let (serial, mut handles) = match expected.departures.remove(&session.number()) {
+            Some(before) => (before.serial, before.handles),
+            None => (expected.next, HashSet::new()),
+        };
         expected.next += 1;
-        let before = expected.departures.remove(&session.number());
-        let mut handles = before.map(|departure| departure.handles).unwrap_or_default();
         handles.insert(handle);
         let session = Arc::clone(session);
         let departure = Departure { serial, session, handles, name, until };
