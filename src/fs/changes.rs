@@ -59,6 +59,8 @@ impl Mount {
             }
             Creation::Image(status) => status,
         };
+        // What it was told to look for again is not there, and it makes it.
+        self.claims.looks_again(asker.thread);
         let image = self.queue(asker, folder, (status, name), mode)?;
         let opened = self.open_upload(asker, &image)?;
         Ok((opened, self.attributes_of(Node::Image(image.number), Some(image))))

@@ -9,10 +9,14 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::content::Opened;
+use super::gesture::Usage;
 use crate::image::{ImageName, ImageNumber};
 
 /// How long an opened file waits for the thread that it was opened for.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a thread is expected to look again, which it does at once.
+const LOOKED_FOR: Duration = Duration::from_secs(1);
 
 struct Claim {
     thread: u32,
@@ -24,10 +28,18 @@ struct Claim {
     until: Instant,
 }
 
-/// All that waits. The mutex guards the list alone.
+/// A thread that was told to look again, and is told so no second time: the kernel would pass that on.
+struct Told {
+    thread: u32,
+    usage: Usage,
+    until: Instant,
+}
+
+/// All that waits. The mutexes guard the lists alone.
 #[derive(Default)]
 pub(crate) struct Claims {
     waiting: Mutex<Vec<Claim>>,
+    told: Mutex<Vec<Told>>,
 }
 
 impl Claims {
@@ -42,6 +54,22 @@ impl Claims {
     ) {
         let until = Instant::now() + PATIENCE;
         self.waiting.lock().push(Claim { thread, name, instead_of, number, opened, until });
+    }
+
+    /// Notes that a thread is told to look again, and what for.
+    pub(crate) fn tell(&self, thread: u32, usage: Usage) {
+        let mut told = self.told.lock();
+        let now = Instant::now();
+        told.retain(|told| told.thread != thread && told.until > now);
+        told.push(Told { thread, usage, until: now + LOOKED_FOR });
+    }
+
+    /// What a thread was told to look again for; from now on it is as if it never was.
+    pub(crate) fn looks_again(&self, thread: u32) -> Option<Usage> {
+        let mut told = self.told.lock();
+        let at = told.iter().position(|told| told.thread == thread)?;
+        let told = told.swap_remove(at);
+        (told.until > Instant::now()).then_some(told.usage)
     }
 
     /// The image that a thread is to find under a name in `active/`.
@@ -59,6 +87,11 @@ impl Claims {
     /// What waits in vain for a thread: it came back with the inode that it had opened at first.
     pub(crate) fn refuse(&self, thread: u32, number: ImageNumber) -> Option<Opened> {
         self.remove(|claim| claim.thread == thread && claim.instead_of == number)
+    }
+
+    /// What waits for a thread that looks for something else.
+    pub(crate) fn abandoned(&self, thread: u32) -> Option<Opened> {
+        self.remove(|claim| claim.thread == thread)
     }
 
     /// What nobody came for.

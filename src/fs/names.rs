@@ -51,13 +51,21 @@ impl Mount {
         let is_active = Self::node(parent)? == Node::Folder(Status::Active);
         let plain = ImageName::parse_listed(name).ok().filter(|_| is_active);
         let Some((plain, _)) = plain else { return self.look_up(parent, name) };
-        if let Some(number) = self.claims.named(asker.thread, &plain) {
-            return self.image(number).map(Found::image);
+        let claimed = self.claims.named(asker.thread, &plain);
+        if let Some(image) = claimed.and_then(|number| self.image(number).ok()) {
+            return Ok(Found::image(image));
         }
-        if self.vacancies.is_forgotten() {
-            return self.look_up(parent, name);
-        }
-        self.unless_vacant(asker, &plain, || self.look_up(parent, name), Found::image)
+        let found = if self.vacancies.is_forgotten() {
+            self.look_up(parent, name)
+        } else {
+            self.unless_vacant(asker, &plain, || self.look_up(parent, name), Found::image)
+        }?;
+        // The kernel may look more than once before it opens: while nothing is there, it will again.
+        let Some(image) = found.image else { return Ok(found) };
+        Ok(Found::image(match self.claims.looks_again(asker.thread) {
+            Some(usage) => self.found_again(asker, image, usage),
+            None => image,
+        }))
     }
 
     /// Looks with `find` for what has a name in `active/` or, while that is removed and made again, finds

@@ -25,10 +25,13 @@ impl Mount {
                     self.release(opened.handle);
                     return Err(Error::NoPermission("it can't be opened so by this path"));
                 }
-                // An image whose record went while it was looked up: its name may be another's.
-                let image = self.image(number).map_err(|_| Error::Stale)?;
                 let is_root = asker.actor().is_root();
-                self.open_image(asker, image, Usage { is_write, is_truncated, is_root })
+                let usage = Usage { is_write, is_truncated, is_root };
+                match self.image(number) {
+                    Ok(image) => self.open_image(asker, image, usage),
+                    // Its record went while it was looked up: its name may be another's.
+                    Err(_) => Err(self.tell_to_look_again(asker, usage)),
+                }
             }
             Node::Page(_) | Node::Task(_) if is_write => {
                 Err(Error::NoPermission("it is made by sps"))
@@ -78,8 +81,8 @@ impl Mount {
                 }
                 Ok(opened)
             }
-            Opening::Replace => self.open_replacement(asker, &image, &image),
-            Opening::Reopen => self.reopen(asker, &image),
+            Opening::Replace => self.open_replacement(asker, &image, &image, usage),
+            Opening::Reopen => self.reopen(asker, &image, usage),
         }
     }
 
@@ -132,25 +135,63 @@ impl Mount {
             // It has its name back, or has it a little longer.
             return self.open_to_read(&successor);
         }
-        if !usage.is_write {
-            let opened = self.open_to_read(&successor)?;
-            return self.look_again(asker, image, &successor, opened);
+        match self.open_ahead(asker, image, &successor, usage)? {
+            Some(_) => Err(self.tell_to_look_again(asker, usage)),
+            None => Err(error),
         }
-        if usage.is_truncated && successor.ownership.lets_write(asker.uid, asker.gid) {
-            return self.open_replacement(asker, image, &successor);
-        }
-        Err(error)
     }
 
     /// Opens a new image that is to replace `old`, for whoever has opened `image`.
-    fn open_replacement(&self, asker: Asker, image: &Image, old: &Image) -> Result<Opened> {
+    fn open_replacement(
+        &self,
+        asker: Asker,
+        image: &Image,
+        old: &Image,
+        usage: Usage,
+    ) -> Result<Opened> {
         let new = self.catalog.queue_replacement(old, asker.actor())?;
         let opened = self.open_upload(asker, &new)?;
-        self.look_again(asker, image, &new, opened)
+        self.offer(asker, image, &new, opened)?;
+        Err(self.tell_to_look_again(asker, usage))
+    }
+
+    /// Opens what a thread is going to open that looks up the name of `found`, having opened `image` in
+    /// vain. Answers the image that it is to be given; none where it can't be opened so.
+    fn open_ahead(
+        &self,
+        asker: Asker,
+        image: &Image,
+        found: &Image,
+        usage: Usage,
+    ) -> Result<Option<Image>> {
+        let (new, opened) = if !usage.is_write {
+            (found.clone(), self.open_to_read(found)?)
+        } else if usage.is_truncated && found.ownership.lets_write(asker.uid, asker.gid) {
+            let new = self.catalog.queue_replacement(found, asker.actor())?;
+            let opened = self.open_upload(asker, &new)?;
+            (new, opened)
+        } else {
+            return Ok(None);
+        };
+        self.offer(asker, image, &new, opened)?;
+        Ok(Some(new))
+    }
+
+    /// What a thread finds in `active/` that was told to look again: what it opens then can't be lost to
+    /// somebody else once more, as the kernel asks no third time.
+    pub(crate) fn found_again(&self, asker: Asker, found: Image, usage: Usage) -> Image {
+        while let Some(opened) = self.claims.abandoned(asker.thread) {
+            self.release(opened.handle);
+        }
+        match self.open_ahead(asker, &found, &found, usage) {
+            Ok(Some(new)) => new,
+            // The open that comes says why.
+            Ok(None) | Err(_) => found,
+        }
     }
 
     /// Opens a new image that goes on with one whose writer has just published it.
-    fn reopen(&self, asker: Asker, image: &Image) -> Result<Opened> {
+    fn reopen(&self, asker: Asker, image: &Image, usage: Usage) -> Result<Opened> {
         let process = asker.caller().process();
         if process.is_none() || !self.watch.is_uploader(image.number, process) {
             return Err(Error::NoPermission("an active image can't be written"));
@@ -158,17 +199,12 @@ impl Mount {
         let (new, session) = self.catalog.reopen(image.id, asker.actor())?;
         self.watch.forget(image.number);
         let handle = self.handles.insert(Handle::Upload(UploadHandle::new(session, process)));
-        self.look_again(asker, image, &new, Opened::direct(handle))
+        self.offer(asker, image, &new, Opened::direct(handle))?;
+        Err(self.tell_to_look_again(asker, usage))
     }
 
     /// Keeps what was opened until the thread has looked the name up again.
-    fn look_again(
-        &self,
-        asker: Asker,
-        image: &Image,
-        new: &Image,
-        opened: Opened,
-    ) -> Result<Opened> {
+    fn offer(&self, asker: Asker, image: &Image, new: &Image, opened: Opened) -> Result<()> {
         if asker.thread == 0 {
             // Of another pid namespace: who comes back can't be told.
             self.release(opened.handle);
@@ -177,6 +213,12 @@ impl Mount {
         let numbers = (image.number, new.number);
         self.claims.offer(asker.thread, new.name.clone(), numbers, opened);
         self.watch.ring();
-        Err(Error::Stale)
+        Ok(())
+    }
+
+    /// The error that has the kernel look the name up once more.
+    fn tell_to_look_again(&self, asker: Asker, usage: Usage) -> Error {
+        self.claims.tell(asker.thread, usage);
+        Error::Stale
     }
 }

@@ -213,3 +213,52 @@ fn a_name_that_is_only_removed_is_gone_at_once_for_all() {
     assert_eq!(sandbox.names("queued"), ["y"]);
     assert!(!sandbox.names("active").contains(&"y".to_owned()));
 }
+
+// semantics: replace-truncate
+#[test]
+fn an_open_that_is_overtaken_by_renames_and_removals_is_answered_all_the_same() {
+    const NAMES: u32 = 3;
+    let sandbox = Sandbox::new();
+    let is_over = AtomicBool::new(false);
+    let path = |at: u32| sandbox.path(&format!("active/n{}", at % NAMES));
+    let outcomes = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..4)
+            .map(|worker| {
+                let is_over = &is_over;
+                scope.spawn(move || {
+                    let mut stale = 0;
+                    let mut opened = 0;
+                    for at in worker.. {
+                        if is_over.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        let outcome = File::create(path(at)).and_then(|mut file| {
+                            opened += 1;
+                            file.write_all(b"data")
+                        });
+                        let errno = outcome.err().and_then(|error| error.raw_os_error());
+                        stale += u32::from(errno == Some(libc::ESTALE));
+                    }
+                    (opened, stale)
+                })
+            })
+            .collect();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(4);
+        for at in 0.. {
+            if std::time::Instant::now() > until {
+                break;
+            }
+            // Whatever is there, or not there any more.
+            let _ = fs::rename(path(at), path(at + 1));
+            if at % 16 == 0 {
+                let _ = fs::remove_file(path(at));
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+        workers.into_iter().map(|worker| worker.join().expect("no panic")).collect::<Vec<_>>()
+    });
+    let opened: u32 = outcomes.iter().map(|(opened, _)| opened).sum();
+    let stale: u32 = outcomes.iter().map(|(_, stale)| stale).sum();
+    assert!(opened > 100, "only {opened} were opened");
+    assert_eq!(stale, 0, "of {opened}");
+}
