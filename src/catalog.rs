@@ -4,11 +4,11 @@
 //! is read in one place: on the way in data, its name, manifest, record; on the way out record, manifest,
 //! data. Time and ids enter here. It refuses to know what a mount, a path or a request is.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::image::{Image, ImageId, ImageName, Ownership};
+use crate::image::{Image, ImageId, ImageName, ImageNumber, Ownership};
 use crate::lifecycle::Status;
 use crate::location::Locations;
 use crate::registry::{Draft, Registry};
@@ -152,7 +152,11 @@ struct Shared {
     staging: Staging,
     recents: Recents,
     reservations: Reservations,
+    told: OnceLock<Told>,
 }
+
+/// Who is told of each commit, before whoever asked for it is answered: which records have changed.
+pub type Told = Box<dyn Fn(&[ImageNumber]) + Send + Sync>;
 
 impl Catalog {
     /// Opens the catalog of a registry and its store, and settles what a daemon that stopped left
@@ -174,6 +178,7 @@ impl Catalog {
             staging: Staging::default(),
             recents: Recents::default(),
             reservations: Reservations::default(),
+            told: OnceLock::new(),
         });
         shared.recover()?;
         shared.store.keep_reserve();
@@ -194,6 +199,12 @@ impl Catalog {
         self.keeper.stop();
         self.shared.registry.set_clock(self.shared.clock.mark())?;
         self.shared.registry.flush()
+    }
+
+    /// Has `told` called after each commit. Only the first who asks for it is told.
+    pub fn tell_commits(&self, told: Told) {
+        // A second one is not there.
+        let _ = self.shared.told.set(told);
     }
 
     /// Reserves an id and a name: a new image of that status, without data.

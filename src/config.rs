@@ -44,6 +44,8 @@ pub struct Options {
     pub policy: Policy,
     /// Threads that read requests.
     pub threads: usize,
+    /// The kernel may read sealed data from the file below by itself.
+    pub passthrough: bool,
     /// What is logged, as `RUST_LOG` has it.
     pub log: Option<String>,
     /// Take a store on a network or FUSE filesystem.
@@ -62,7 +64,7 @@ struct Known {
 }
 
 /// Every option there is.
-const KNOWN: [Known; 19] = [
+const KNOWN: [Known; 20] = [
     Known {
         name: "allow_other",
         takes: "yes or no",
@@ -169,6 +171,11 @@ const KNOWN: [Known; 19] = [
         },
     },
     Known {
+        name: "passthrough",
+        takes: "yes or no",
+        set: |options, value| truth(value).map(|is| options.passthrough = is),
+    },
+    Known {
         name: "log",
         takes: "a level (error, warn, info, debug, trace) or a filter as RUST_LOG has it",
         set: |options, value| {
@@ -199,6 +206,7 @@ impl Options {
             gid: None,
             policy: Policy::default(),
             threads: THREADS,
+            passthrough: true,
             log: None,
             any_filesystem: false,
             location_roots: Vec::new(),
@@ -308,6 +316,7 @@ impl Options {
             "min_trash_time_seconds": seconds(policy.min_trash_time),
             "stall_time_seconds": policy.stall_time.map(seconds),
             "threads": self.threads,
+            "passthrough": self.passthrough,
             "log": self.log,
             "any_filesystem": self.any_filesystem,
             "chosen": self.chosen,

@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use fuser::{
     BsdFileFlags, FileHandle, Filesystem, INodeNo, KernelConfig, LockOwner, OpenFlags, RenameFlags,
@@ -21,12 +21,14 @@ use crate::store::Extent;
 
 mod answer;
 mod attributes;
+mod backing;
 mod caller;
 mod changes;
 mod claims;
 mod content;
 mod departures;
 mod drafts;
+mod epoch;
 mod gesture;
 mod handles;
 mod lane;
@@ -44,7 +46,7 @@ mod xattr;
 pub use mount::Settings;
 pub use session::{MountOptions, Mounted};
 
-use answer::{GENERATION, TIME_TO_LIVE, answer, refuse};
+use answer::{GENERATION, answer, refuse};
 use attributes::{Setting, moment};
 use mount::{Asker, Mount};
 use requests::Requests;
@@ -55,7 +57,7 @@ use requests::Requests;
 )]
 impl Filesystem for Requests {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        session::negotiate(config)
+        session::negotiate(&self.mount, config)
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
@@ -65,7 +67,7 @@ impl Filesystem for Requests {
             answer::entry("lookup", reply, || {
                 hit(Failpoint::LookUp);
                 let found = mount.look_up_for(asker, parent.0, name.as_bytes())?;
-                Ok(mount.attributes_found(found))
+                Ok(mount.attributes_found(parent.0, found))
             });
         });
     }
@@ -130,7 +132,8 @@ impl Filesystem for Requests {
         // It is made durable: there is no close that would.
         self.slowly(move |mount| {
             answer::entry("mknod", reply, || {
-                mount.make_node(asker, parent.0, name.as_bytes(), mode)
+                let made = mount.make_node(asker, parent.0, name.as_bytes(), mode)?;
+                Ok((made, Duration::ZERO))
             });
         });
     }
@@ -151,7 +154,8 @@ impl Filesystem for Requests {
         match made {
             Ok((opened, attr)) => {
                 let (handle, flags) = (FileHandle(opened.handle), opened.flags());
-                reply.created(&TIME_TO_LIVE, &attr, GENERATION, handle, flags);
+                // It is new: nothing of it is to be kept yet.
+                reply.created(&Duration::ZERO, &attr, GENERATION, handle, flags);
             }
             Err(errno) => reply.error(errno),
         }
@@ -195,7 +199,7 @@ impl Filesystem for Requests {
         let is_write = flags.0 & (libc::O_ACCMODE | libc::O_TRUNC) != libc::O_RDONLY;
         let open = move |mount: &Mount| match answer("open", || mount.open(asker, inode.0, flags.0))
         {
-            Ok(opened) => reply.opened(FileHandle(opened.handle), opened.flags()),
+            Ok(opened) => answer::opened(mount, reply, opened),
             Err(errno) => reply.error(errno),
         };
         // What is opened again by its writer is copied first.

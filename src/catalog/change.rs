@@ -2,7 +2,7 @@
 
 use super::{Actor, CONFLICTS_MAX, Shared};
 use crate::error::{Error, Result};
-use crate::image::{Content, Image, ImageId};
+use crate::image::{Content, Image, ImageId, ImageNumber};
 use crate::lifecycle::{Decision, Effect, Event, Status, Step, decide};
 use crate::registry::{Change, Durability, Key, Reclaim, Transition};
 
@@ -25,6 +25,8 @@ impl Shared {
     /// Commits, and tells the log which statuses changed.
     pub(super) fn commit(&self, change: Change) -> Result<()> {
         let transitions = change.transitions.clone();
+        let changed: Vec<ImageNumber> =
+            change.updates.iter().chain(&change.forgotten).map(|image| image.number).collect();
         let committed = match self.registry.commit(change.clone()) {
             // There is a little room for just this: what removes something must be possible.
             Err(error) if error.is_full() => {
@@ -34,6 +36,9 @@ impl Shared {
             committed => committed,
         };
         committed?;
+        if let Some(told) = self.told.get() {
+            told(&changed);
+        }
         for Transition { id, name, from, to, cause, uid, .. } in transitions {
             let (name, from, to) = (name.as_str(), named(from), named(to));
             log::info!("image={id} name={name:?} from={from} to={to} op={cause:?} uid={uid:?}");

@@ -203,6 +203,7 @@ fn settings(options: &Options) -> Settings {
             Publish::Group => 0o775,
             Publish::All => 0o777,
         },
+        passthrough: options.passthrough,
         config: options.to_json(),
     }
 }

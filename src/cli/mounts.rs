@@ -56,11 +56,9 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Whether what is mounted there has lost its daemon.
+/// Whether what is mounted there has lost its daemon. Attributes would not tell: the kernel keeps them.
 pub(super) fn is_dead(path: &Path) -> bool {
-    let found = std::fs::metadata(path).err();
-    let errno = found.as_ref().and_then(rustix::io::Errno::from_io_error);
-    errno == Some(rustix::io::Errno::NOTCONN)
+    rustix::fs::statvfs(path).err() == Some(rustix::io::Errno::NOTCONN)
 }
 
 /// Takes a mount off. Busy is an answer of its own.

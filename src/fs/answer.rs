@@ -5,17 +5,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use fuser::{
-    Errno, FileAttr, Generation, INodeNo, ReplyAttr, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Errno, FileAttr, FileHandle, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
 };
 
+use super::content::Opened;
 use super::mount::Mount;
 use crate::error::{Error, Result};
 use crate::image::NAME_BYTES_MAX;
 use crate::store::Space;
-
-/// A status can change at any moment: the kernel asks again each time.
-pub(super) const TIME_TO_LIVE: Duration = Duration::ZERO;
 
 /// Numbers of images are never given twice.
 pub(super) const GENERATION: Generation = Generation(1);
@@ -51,19 +49,38 @@ pub(super) fn empty(op: &'static str, reply: ReplyEmpty, work: impl FnOnce() -> 
     }
 }
 
-/// Answers with a node that was found or made.
-pub(super) fn entry(op: &'static str, reply: ReplyEntry, work: impl FnOnce() -> Result<FileAttr>) {
+/// Answers with a node that was found or made, and how long the kernel may keep it.
+pub(super) fn entry(
+    op: &'static str,
+    reply: ReplyEntry,
+    work: impl FnOnce() -> Result<(FileAttr, Duration)>,
+) {
     match answer(op, work) {
-        Ok(attr) => reply.entry(&TIME_TO_LIVE, &attr, GENERATION),
+        Ok((attr, kept)) => reply.entry(&kept, &attr, GENERATION),
         Err(errno) => reply.error(errno),
     }
 }
 
-/// Answers with attributes.
-pub(super) fn attr(op: &'static str, reply: ReplyAttr, work: impl FnOnce() -> Result<FileAttr>) {
+/// Answers with attributes, and how long the kernel may keep them.
+pub(super) fn attr(
+    op: &'static str,
+    reply: ReplyAttr,
+    work: impl FnOnce() -> Result<(FileAttr, Duration)>,
+) {
     match answer(op, work) {
-        Ok(attr) => reply.attr(&TIME_TO_LIVE, &attr),
+        Ok((attr, kept)) => reply.attr(&kept, &attr),
         Err(errno) => reply.error(errno),
+    }
+}
+
+/// Answers with what was opened: the kernel reads the file below by itself, or asks.
+pub(super) fn opened(mount: &Mount, reply: ReplyOpen, opened: Opened) {
+    let handle = FileHandle(opened.handle);
+    match mount.backed(&opened, |file| reply.open_backing(file)) {
+        Some(backing) => {
+            reply.opened_passthrough(handle, FopenFlags::FOPEN_NOFLUSH, &backing);
+        }
+        None => reply.opened(handle, opened.flags()),
     }
 }
 
@@ -109,16 +126,20 @@ pub(super) fn lines(mount: &Mount, folder: u64, from: u64, mut reply: ReplyDirec
 
 /// Answers with the lines of a folder and the attributes of each.
 pub(super) fn full_lines(mount: &Mount, folder: u64, from: u64, mut reply: ReplyDirectoryPlus) {
+    let since = mount.epoch.now();
     let listed = answer("readdirplus", || {
         mount.list(folder, from, &mut |line| {
+            let is_settled = mount.is_kept(line.node, line.image.as_ref());
+            let kept = mount.epoch.listed(is_settled, since);
             let attr = match line.task {
                 Some(task) => mount.task_attributes(&task),
                 None => mount.attributes_of(line.node, line.image),
             };
             let inode = INodeNo(line.node.inode());
-            !reply.add(inode, line.next, &line.name, &TIME_TO_LIVE, &attr, GENERATION)
+            !reply.add(inode, line.next, &line.name, &kept, &attr, GENERATION)
         })
     });
+    mount.epoch.lists(since);
     match listed {
         Ok(()) => reply.ok(),
         Err(errno) => reply.error(errno),

@@ -31,14 +31,27 @@ pub(crate) struct Setting {
 }
 
 impl Mount {
-    /// The attributes of a node.
-    pub(crate) fn attributes(&self, inode: u64) -> Result<FileAttr> {
+    /// The attributes of a node, and how long the kernel may keep them.
+    pub(crate) fn attributes(&self, inode: u64) -> Result<(FileAttr, Duration)> {
         let node = Self::node(inode)?;
+        let image = match node {
+            Node::Image(number) | Node::Link(number) => Some(self.image(number)?),
+            Node::Root
+            | Node::Folder(_)
+            | Node::Tasks
+            | Node::TaskFolder(_)
+            | Node::Own
+            | Node::ById
+            | Node::Page(_)
+            | Node::Task(_)
+            | Node::Draft(_) => None,
+        };
+        let kept = self.epoch.kept(self.is_kept(node, image.as_ref()));
+        Ok((self.attributes_with(node, image)?, kept))
+    }
+
+    fn attributes_with(&self, node: Node, image: Option<Image>) -> Result<FileAttr> {
         match node {
-            Node::Image(number) | Node::Link(number) => {
-                let image = self.image(number)?;
-                Ok(self.attributes_of(node, Some(image)))
-            }
             Node::Page(page) => Ok(self.sized(node, page::render(self, page)?.len() as u64)),
             Node::Task(number) => {
                 let task = self.catalog.task_by_number(number)?.ok_or(Error::NotFound)?;
@@ -48,12 +61,14 @@ impl Mount {
                 Some(Handle::Draft(draft)) => Ok(self.draft_attributes(draft)),
                 _ => Err(Error::NotFound),
             },
-            Node::Root
+            Node::Image(_)
+            | Node::Link(_)
+            | Node::Root
             | Node::Folder(_)
             | Node::Tasks
             | Node::TaskFolder(_)
             | Node::Own
-            | Node::ById => Ok(self.attributes_of(node, None)),
+            | Node::ById => Ok(self.attributes_of(node, image)),
         }
     }
 
@@ -100,12 +115,20 @@ impl Mount {
         }
     }
 
-    /// The attributes of a child that was found.
-    pub(crate) fn attributes_found(&self, found: Found) -> FileAttr {
-        match found.task {
+    /// The attributes of a child that was found in a folder, and how long the kernel may keep both.
+    pub(crate) fn attributes_found(&self, folder: u64, found: Found) -> (FileAttr, Duration) {
+        let status = found.image.as_ref().map(|image| image.status);
+        // What was removed a moment ago is still shown to some where it was.
+        let is_there = match (Self::node(folder), found.node, status) {
+            (Ok(Node::Folder(folder)), Node::Image(_), Some(status)) => folder == status,
+            _ => true,
+        };
+        let kept = self.epoch.kept(is_there && self.is_kept(found.node, found.image.as_ref()));
+        let attributes = match found.task {
             Some(task) => self.task_attributes(&task),
             None => self.attributes_of(found.node, found.image),
-        }
+        };
+        (attributes, kept)
     }
 
     /// What kind of file a node is.
@@ -180,7 +203,7 @@ impl Mount {
         asker: Asker,
         inode: u64,
         setting: Setting,
-    ) -> Result<FileAttr> {
+    ) -> Result<(FileAttr, Duration)> {
         let Node::Image(number) = Self::node(inode)? else {
             return self.set_other(inode, setting);
         };
@@ -201,7 +224,7 @@ impl Mount {
 
 impl Mount {
     /// Sets attributes of what is no image: only the length of a draft is one that can be set.
-    fn set_other(&self, inode: u64, setting: Setting) -> Result<FileAttr> {
+    fn set_other(&self, inode: u64, setting: Setting) -> Result<(FileAttr, Duration)> {
         match (setting.size_bytes, Self::node(inode)?) {
             (Some(size_bytes), Node::Draft(number)) => {
                 match self.handles.draft(number).as_deref() {

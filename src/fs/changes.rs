@@ -63,6 +63,8 @@ impl Mount {
         self.claims.looks_again(asker.thread);
         let image = self.queue(asker, folder, (status, name), mode)?;
         let opened = self.open_upload(asker, &image)?;
+        // It has no data that the kernel could read by itself.
+        let _ = self.backed(&opened, |_| Err(std::io::ErrorKind::Unsupported.into()));
         Ok((opened, self.attributes_of(Node::Image(image.number), Some(image))))
     }
 

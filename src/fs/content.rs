@@ -44,7 +44,7 @@ impl Opened {
     /// How the kernel is to cache it.
     pub(crate) const fn flags(&self) -> FopenFlags {
         match self.caching {
-            Caching::Keep => FopenFlags::FOPEN_KEEP_CACHE,
+            Caching::Keep => FopenFlags::FOPEN_KEEP_CACHE.union(FopenFlags::FOPEN_NOFLUSH),
             Caching::Pages => FopenFlags::empty(),
             Caching::Direct => FopenFlags::FOPEN_DIRECT_IO,
         }
@@ -174,6 +174,8 @@ impl Mount {
         }
         if let Ok(image) = self.image(upload.session.number()) {
             self.departures.expect(&upload.session, number, image.name);
+            // Whoever looks from now on waits for the RELEASE, whatever the kernel has kept.
+            self.epoch.advance();
         }
         voted
     }
@@ -185,13 +187,15 @@ impl Mount {
         };
         match handle.as_ref() {
             Handle::Upload(upload) => {
+                self.backings.close(upload.session.number(), number);
                 if self.catalog.close_upload(&upload.session) {
                     self.settled(&upload.session);
                 }
                 self.departures.settle(upload.session.number(), number);
             }
             Handle::Draft(draft) => self.release_draft(draft),
-            Handle::Read { .. } | Handle::Empty | Handle::Page(_) => {}
+            Handle::Read { image, .. } => self.backings.close(image.number, number),
+            Handle::Empty | Handle::Page(_) => {}
         }
     }
 

@@ -91,6 +91,12 @@ impl Departures {
         expected.last_of(scope, expected.next).is_some_and(|until| until > now)
     }
 
+    /// Whether a RELEASE is on its way that may change what has a name.
+    pub(crate) fn may_change(&self, name: &ImageName) -> bool {
+        let expected = self.expected.lock();
+        expected.departures.values().any(|departure| departure.name == *name)
+    }
+
     /// Waits until no RELEASE of an image is on its way, until `deadline` at most.
     pub(crate) fn wait_until(&self, number: ImageNumber, deadline: Instant) {
         let mut expected = self.expected.lock();

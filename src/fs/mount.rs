@@ -1,14 +1,18 @@
 //! What a mount serves requests from: the catalog, what is open, and whose folders they are.
 
 use std::collections::HashSet;
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
+use super::backing::Backings;
 use super::caller::{Caller, MountIdentity};
 use super::claims::Claims;
+use super::content::Opened;
 use super::departures::{Departures, Scope};
 use super::drafts::Drafts;
+use super::epoch::Epoch;
 use super::handles::{Handle, Handles, UploadHandle};
 use super::tree::Node;
 use super::vacancies::Vacancies;
@@ -27,6 +31,8 @@ pub struct Settings {
     pub gid: u32,
     /// Permission bits of the status folders.
     pub folder_mode: u16,
+    /// The kernel may read sealed data from the file below by itself.
+    pub passthrough: bool,
     /// What the operator chose, as JSON.
     pub config: String,
 }
@@ -65,6 +71,8 @@ pub(crate) struct Mount {
     pub(crate) tasks: Executor,
     pub(crate) settings: Settings,
     pub(crate) handles: Handles,
+    pub(crate) backings: Backings,
+    pub(crate) epoch: Epoch,
     pub(crate) departures: Departures,
     pub(crate) claims: Claims,
     pub(crate) vacancies: Vacancies,
@@ -94,6 +102,8 @@ impl Mount {
             tasks,
             settings,
             handles: Handles::default(),
+            backings: Backings::default(),
+            epoch: Epoch::default(),
             departures: Departures::default(),
             claims: Claims::default(),
             vacancies: Vacancies::default(),
@@ -151,6 +161,35 @@ impl Mount {
         if self.watch.concerns(scope) {
             self.watch.settle(self, scope);
         }
+    }
+
+    /// Whether only a commit changes what the kernel is told of a node: it may keep that.
+    pub(crate) fn is_kept(&self, node: Node, image: Option<&Image>) -> bool {
+        match node {
+            Node::Root
+            | Node::Folder(_)
+            | Node::Tasks
+            | Node::TaskFolder(_)
+            | Node::ById
+            | Node::Own => true,
+            Node::Page(_) | Node::Task(_) | Node::Draft(_) => false,
+            Node::Image(_) | Node::Link(_) => image.is_some_and(|image| {
+                image.status.is_lasting()
+                    && !self.departures.may_change(&image.name)
+                    && !self.vacancies.has(&image.name)
+                    && !self.watch.has(image.number)
+            }),
+        }
+    }
+
+    /// By what the kernel is to read what was opened, if not by asking.
+    pub(crate) fn backed(
+        &self,
+        opened: &Opened,
+        register: impl FnOnce(BorrowedFd<'_>) -> std::io::Result<fuser::BackingId>,
+    ) -> Option<Arc<fuser::BackingId>> {
+        let handle = self.handles.of(opened.handle)?;
+        self.backings.open(opened.handle, opened.caching, &handle, register)
     }
 
     /// Does something with the upload behind a handle.

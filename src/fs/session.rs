@@ -1,5 +1,6 @@
 //! Mounting, serving and unmounting: the life of one connection to the kernel.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -20,8 +21,12 @@ const REQUEST_BYTES_MAX: u32 = 1 << 20;
 /// Background requests the kernel may have waiting: a RELEASE must not queue behind reads.
 const BACKGROUND_MAX: u16 = u16::MAX;
 
+/// Filesystems of which one stands on another, below this one: the store's is not stacked itself, and
+/// another may stand on the mount.
+const STACK_DEPTH: u32 = 1;
+
 /// Says to the kernel what the mount can do.
-pub(super) fn negotiate(config: &mut KernelConfig) -> std::io::Result<()> {
+pub(super) fn negotiate(mount: &Mount, config: &mut KernelConfig) -> std::io::Result<()> {
     // Without it a truncating open could not be told from a truncate.
     config
         .add_capabilities(InitFlags::FUSE_ATOMIC_O_TRUNC)
@@ -30,6 +35,13 @@ pub(super) fn negotiate(config: &mut KernelConfig) -> std::io::Result<()> {
         | InitFlags::FUSE_READDIRPLUS_AUTO
         | InitFlags::FUSE_PARALLEL_DIROPS;
     let offered = wanted & config.capabilities();
+    mount.epoch.is_known_to(config.kernel_abi());
+    if mount.settings.passthrough
+        && config.capabilities().contains(InitFlags::FUSE_PASSTHROUGH)
+        && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
+    {
+        mount.backings.offer(config.set_max_stack_depth(STACK_DEPTH).is_ok());
+    }
     config
         .add_capabilities(offered)
         .map_err(|_| ())
@@ -56,7 +68,7 @@ pub struct MountOptions {
 pub struct Mounted {
     session: BackgroundSession,
     mount: Arc<Mount>,
-    watcher: JoinHandle<()>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Mounted {
@@ -89,15 +101,28 @@ impl Mounted {
                 )));
             }
         }
+        mount.epoch.begin(session.as_fd(), session.notifier());
+        let told = Arc::downgrade(&mount);
+        mount.catalog.tell_commits(Box::new(move |images| {
+            if let Some(mount) = told.upgrade() {
+                mount.epoch.changed(images);
+            }
+        }));
         let session = session
             .spawn()
             .map_err(|error| Error::io("serve", PathBuf::from(mount_point), error))?;
-        let watching = Arc::clone(&mount);
-        let watcher = std::thread::Builder::new()
-            .name("watch".into())
-            .spawn(move || watching.watch.run(&watching))
-            .map_err(|error| Error::io("start thread", "watch", error))?;
-        Ok(Self { session, mount, watcher })
+        let spawn = |name: &str, work: fn(&Mount)| {
+            let mount = Arc::clone(&mount);
+            std::thread::Builder::new()
+                .name(name.into())
+                .spawn(move || work(&mount))
+                .map_err(|error| Error::io("start thread", name, error))
+        };
+        let threads = vec![
+            spawn("watch", |mount| mount.watch.run(mount))?,
+            spawn("epoch", |mount| mount.epoch.run())?,
+        ];
+        Ok(Self { session, mount, threads })
     }
 
     /// Waits until it is unmounted, and ends what was open.
@@ -107,8 +132,11 @@ impl Mounted {
     pub fn wait(self) -> Result<()> {
         let ended = self.session.join();
         self.mount.watch.stop();
-        if self.watcher.join().is_err() {
-            log::error!("the watch of writers ended in a panic");
+        self.mount.epoch.stop();
+        for thread in self.threads {
+            if thread.join().is_err() {
+                log::error!("a thread of the mount ended in a panic");
+            }
         }
         self.mount.tasks.stop();
         self.mount.catalog.close()?;

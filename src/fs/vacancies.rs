@@ -67,6 +67,11 @@ impl Vacancies {
         (is_left && vacancy.process.is_alive()).then_some(vacancy.image)
     }
 
+    /// Whether a name was removed so lately that not all see the same under it.
+    pub(crate) fn has(&self, name: &ImageName) -> bool {
+        self.names.lock().get(name).is_some_and(|vacancy| vacancy.at.elapsed() < REMEMBERED)
+    }
+
     /// Whether no name is remembered at all.
     pub(crate) fn is_forgotten(&self) -> bool {
         self.names.lock().is_empty()

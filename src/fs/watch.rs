@@ -124,6 +124,11 @@ impl Watch {
         })
     }
 
+    /// Whether the writers of an image are watched.
+    pub(crate) fn has(&self, number: ImageNumber) -> bool {
+        self.state.lock().watched.iter().any(|watched| watched.number == number)
+    }
+
     /// Lets go of an image: its writer has opened it again.
     pub(crate) fn forget(&self, number: ImageNumber) {
         self.state.lock().watched.retain(|watched| watched.number != number);

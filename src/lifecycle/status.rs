@@ -111,6 +111,19 @@ impl Status {
         }
     }
 
+    /// Whether all that is seen of an image of this status stays as it is until a commit changes it.
+    #[must_use]
+    pub const fn is_lasting(self) -> bool {
+        match self {
+            Self::Active
+            | Self::Deactivated
+            | Self::Killed
+            | Self::PendingDelete
+            | Self::Deleted => true,
+            Self::Queued | Self::Saving | Self::Uploading | Self::Importing => false,
+        }
+    }
+
     /// Whether an image of this status may have data in staging that a restart must not take away.
     #[must_use]
     pub const fn keeps_staged_data(self) -> bool {

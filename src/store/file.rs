@@ -1,6 +1,7 @@
 //! One file of the store, open: positioned reads and writes, holes, and what it takes on the disk.
 
 use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use rustix::fs::{FallocateFlags, SeekFrom};
@@ -168,6 +169,12 @@ impl StoreFile {
 
     fn failed(&self, op: &'static str, error: impl Into<std::io::Error>) -> Error {
         Error::io(op, &self.what, error)
+    }
+}
+
+impl AsFd for StoreFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

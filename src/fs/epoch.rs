@@ -1,0 +1,159 @@
+//! What the kernel may keep of names and attributes, and how it is told that they have changed.
+//!
+//! With each commit a new epoch begins: whatever name the kernel has looked up before, it looks up again.
+//! That takes no lock of a folder, so it can be told from any request. Where the kernel knows no epochs it
+//! keeps nothing.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use fuser::{INodeNo, Notifier, Version};
+use parking_lot::{Condvar, Mutex};
+
+use super::tree::Node;
+use crate::image::ImageNumber;
+
+/// The first version of the protocol that has epochs (Linux 6.16).
+const FIRST: (u32, u32) = (7, 44);
+
+/// How long the kernel may keep what only a commit changes.
+const KEPT: Duration = Duration::from_secs(3600);
+
+/// How long it may keep what a listing told: of that it notes the epoch only after the answer, so a commit
+/// in between passes it by.
+const LISTED: Duration = Duration::from_secs(1);
+
+/// When whoever was listing then has noted the epoch for sure.
+const NOTED: Duration = Duration::from_millis(20);
+
+/// `FUSE_NOTIFY_INC_EPOCH`: a `fuse_out_header` with the length, the code where an error would be, and no
+/// request that it answers.
+const NEXT: [u32; 4] = [16, 8, 0, 0];
+
+/// By which way the kernel is told.
+struct Line {
+    device: OwnedFd,
+    notifier: Notifier,
+}
+
+/// When a listing was answered last, and whether the epoch of then must end once more.
+#[derive(Default)]
+struct Listings {
+    answered_at: Option<Instant>,
+    is_due: bool,
+    is_stopped: bool,
+}
+
+/// The epochs of a mount.
+#[derive(Default)]
+pub(crate) struct Epoch {
+    is_known: AtomicBool,
+    line: OnceLock<Line>,
+    count: AtomicU64,
+    listings: Mutex<Listings>,
+    due: Condvar,
+}
+
+impl Epoch {
+    /// Notes which version of the protocol the kernel speaks.
+    pub(super) fn is_known_to(&self, version: Version) {
+        self.is_known.store((version.0, version.1) >= FIRST, Ordering::Relaxed);
+    }
+
+    /// Begins the first epoch, if the kernel knows epochs.
+    pub(super) fn begin(&self, device: BorrowedFd<'_>, notifier: Notifier) {
+        if !self.is_known.load(Ordering::Relaxed) {
+            return;
+        }
+        match device.try_clone_to_owned() {
+            Ok(device) => {
+                // Nobody else sets it.
+                let _ = self.line.set(Line { device, notifier });
+            }
+            Err(error) => log::warn!("op=epoch: {error}: the kernel is to keep no names"),
+        }
+    }
+
+    /// What was looked up before this is looked up again.
+    pub(crate) fn advance(&self) {
+        self.count.fetch_add(1, Ordering::AcqRel);
+        self.tell();
+        let mut listings = self.listings.lock();
+        if listings.answered_at.is_some_and(|at| at.elapsed() < NOTED) {
+            listings.is_due = true;
+            self.due.notify_one();
+        }
+    }
+
+    /// Records have changed: their attributes, and what has which name.
+    pub(crate) fn changed(&self, images: &[ImageNumber]) {
+        if let Some(line) = self.line.get() {
+            for number in images {
+                let inode = INodeNo(Node::Image(*number).inode());
+                if let Err(error) = line.notifier.inval_inode(inode, -1, 0) {
+                    log::debug!("op=inval_inode: {error}");
+                }
+            }
+        }
+        self.advance();
+    }
+
+    fn tell(&self) {
+        if let Some(line) = self.line.get()
+            && let Err(error) =
+                rustix::io::write(line.device.as_fd(), &NEXT.map(u32::to_ne_bytes).concat())
+        {
+            log::debug!("op=epoch: {error}");
+        }
+    }
+
+    /// How long the kernel may keep what was found by a look-up, or what a request answered; `is_settled`
+    /// says that only a commit changes it.
+    pub(crate) fn kept(&self, is_settled: bool) -> Duration {
+        if is_settled && self.line.get().is_some() { KEPT } else { Duration::ZERO }
+    }
+
+    /// Which epoch it is, for [`listed`](Self::listed).
+    pub(crate) fn now(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// How long the kernel may keep a line of a listing that was begun in the epoch `since`.
+    pub(crate) fn listed(&self, is_settled: bool, since: u64) -> Duration {
+        self.kept(is_settled && self.now() == since).min(LISTED)
+    }
+
+    /// Notes that a listing is about to be answered that was begun in the epoch `since`.
+    pub(crate) fn lists(&self, since: u64) {
+        let mut listings = self.listings.lock();
+        listings.answered_at = Some(Instant::now());
+        if self.now() != since {
+            listings.is_due = true;
+            self.due.notify_one();
+        }
+    }
+
+    /// Ends epochs once more that a listing may have missed the end of, until it is stopped.
+    pub(crate) fn run(&self) {
+        let mut listings = self.listings.lock();
+        while !listings.is_stopped {
+            if !listings.is_due {
+                self.due.wait(&mut listings);
+                continue;
+            }
+            listings.is_due = false;
+            drop(listings);
+            std::thread::sleep(NOTED);
+            self.tell();
+            listings = self.listings.lock();
+        }
+    }
+
+    /// Ends [`run`](Self::run).
+    pub(crate) fn stop(&self) {
+        self.listings.lock().is_stopped = true;
+        self.due.notify_one();
+    }
+}
