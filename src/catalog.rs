@@ -39,7 +39,7 @@ pub use remove::{Attributes, Rename};
 pub use staging::Progress;
 pub use upload::{Live, UploadSession};
 pub use verify::Verified;
-pub use write::Resize;
+pub use write::{Resize, Source};
 
 use clock::StoreClock;
 use keeper::Keeper;

@@ -39,6 +39,9 @@ pub enum Error {
     /// There is nothing at or after the offset.
     #[error("there is nothing at or after the offset")]
     BeyondEnd,
+    /// It is not copied here: read and write it.
+    #[error("it is to be read and written")]
+    CantCopy,
     /// The handle does not do this.
     #[error("the file is not open for that")]
     BadHandle,
@@ -136,6 +139,7 @@ impl Error {
             Self::Busy(_) | Self::Conflict | Self::Interrupted => libc::EBUSY,
             Self::Stale => libc::ESTALE,
             Self::BeyondEnd => libc::ENXIO,
+            Self::CantCopy => libc::EXDEV,
             Self::BadHandle => libc::EBADF,
             Self::Cancelled => libc::ECANCELED,
             Self::WriterFailed(_) | Self::Rejected(_) | Self::Damaged(_) | Self::Fault(_) => {

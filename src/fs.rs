@@ -9,9 +9,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    BsdFileFlags, FileHandle, Filesystem, INodeNo, KernelConfig, LockOwner, OpenFlags, RenameFlags,
-    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
-    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, INodeNo, KernelConfig, LockOwner,
+    OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
+    TimeOrNow, WriteFlags,
 };
 
 use crate::catalog::Attributes;
@@ -46,7 +47,7 @@ mod xattr;
 pub use mount::Settings;
 pub use session::{MountOptions, Mounted};
 
-use answer::{GENERATION, answer, refuse};
+use answer::{answer, refuse};
 use attributes::{Setting, moment};
 use mount::{Asker, Mount};
 use requests::Requests;
@@ -110,10 +111,7 @@ impl Filesystem for Requests {
 
     fn readlink(&self, _request: &Request, inode: INodeNo, reply: ReplyData) {
         self.when_settled(Mount::attribute_scope(inode.0), move |mount| {
-            match answer("readlink", || mount.read_link(inode.0)) {
-                Ok(target) => reply.data(target.as_bytes()),
-                Err(errno) => reply.error(errno),
-            }
+            answer::target(reply, || mount.read_link(inode.0));
         });
     }
 
@@ -149,16 +147,7 @@ impl Filesystem for Requests {
         reply: ReplyCreate,
     ) {
         let asker = Asker::of(request);
-        let made =
-            answer("create", || self.mount.create(asker, parent.0, name.as_bytes(), mode, flags));
-        match made {
-            Ok((opened, attr)) => {
-                let (handle, flags) = (FileHandle(opened.handle), opened.flags());
-                // It is new: nothing of it is to be kept yet.
-                reply.created(&Duration::ZERO, &attr, GENERATION, handle, flags);
-            }
-            Err(errno) => reply.error(errno),
-        }
+        answer::made(reply, || self.mount.create(asker, parent.0, name.as_bytes(), mode, flags));
     }
 
     fn mkdir(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
@@ -221,10 +210,10 @@ impl Filesystem for Requests {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let mut buffer = vec![0; size as usize];
-        match answer("read", || self.mount.read(handle.0, offset, &mut buffer)) {
-            Ok(count) => reply.data(buffer.get(..count).unwrap_or_default()),
-            Err(errno) => reply.error(errno),
+        if self.mount.is_written(handle.0) {
+            self.slowly(move |mount| answer::read(mount, reply, (handle.0, offset, size)));
+        } else {
+            answer::read(&self.mount, reply, (handle.0, offset, size));
         }
     }
 
@@ -241,17 +230,38 @@ impl Filesystem for Requests {
         reply: ReplyWrite,
     ) {
         let asker = Asker::of(request);
-        if self.mount.is_busy(handle.0) {
-            // It would wait for a vote, which may take long.
-            let data = data.to_vec();
-            self.slowly(move |mount| {
-                let written = answer("write", || mount.write(asker, handle.0, offset, &data));
-                answer::written(reply, written.map(|()| data.len()));
-            });
-        } else {
-            let written = answer("write", || self.mount.write(asker, handle.0, offset, data));
-            answer::written(reply, written.map(|()| data.len()));
+        match self.writing(handle.0) {
+            Some(_writing) => answer::write(&self.mount, asker, reply, (handle.0, offset, data)),
+            None => {
+                let data = data.to_vec();
+                self.slowly(move |mount| {
+                    answer::write(mount, asker, reply, (handle.0, offset, &data));
+                });
+            }
         }
+    }
+
+    fn copy_file_range(
+        &self,
+        request: &Request,
+        _ino_in: INodeNo,
+        fh_in: FileHandle,
+        offset_in: u64,
+        _ino_out: INodeNo,
+        fh_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        let asker = Asker::of(request);
+        let from = Extent { offset: offset_in, length: len };
+        self.slowly(move |mount| {
+            let copied = answer("copy_file_range", || {
+                mount.copy(asker, (fh_in.0, from), (fh_out.0, offset_out))
+            });
+            answer::written(reply, copied);
+        });
     }
 
     fn flush(
@@ -384,13 +394,9 @@ impl Filesystem for Requests {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let found = answer("lseek", || {
+        answer::position(reply, || {
             let offset = u64::try_from(offset).map_err(|_| Error::BeyondEnd)?;
             self.mount.seek(handle.0, Mount::whence(whence)?, offset)
         });
-        match found {
-            Ok(at) => reply.offset(i64::try_from(at).unwrap_or(i64::MAX)),
-            Err(errno) => reply.error(errno),
-        }
     }
 }

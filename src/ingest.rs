@@ -1,15 +1,23 @@
-//! One upload: its bytes, their digest, and the seal.
+//! The upload pipeline: bytes arrive in any order, are written, hashed, and at the end said to be what they
+//! are.
 //!
-//! The digest is computed while data streams in, as long as each write begins where the last ended.
-//! Any other order costs one more reading when the upload is sealed. This module refuses to know which
-//! image it is for and what becomes of it.
+//! The digest is computed while data streams in, as long as each write begins where the last ended: whoever
+//! has written hands his data to the [`Stream`] afterwards, while the next one writes. Any other order costs
+//! one more reading when the upload is sealed. This module refuses to know which image it is for and what
+//! becomes of it.
 
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::image::{Digest, Seal};
+use crate::image::Seal;
 use crate::inspect;
 use crate::store::{Extent, Seek, StoreFile};
+
+mod stream;
+
+pub use stream::Turn;
+
+use stream::Stream;
 
 /// How much is read at once to hash what was not written in order.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -18,8 +26,9 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// other commit waits behind gigabytes.
 const WRITE_BACK_BYTES: u64 = 8 << 20;
 
-/// What stands for a hole when it is hashed.
-static ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
+/// The mode bits of fallocate(2) that make a hole.
+const FALLOC_PUNCH_HOLE: u32 = 2;
+const FALLOC_KEEP_SIZE: u32 = 1;
 
 /// Who is told how many bytes are done, and may end the work by an error.
 pub type Watch<'a> = dyn Fn(u64) -> Result<()> + 'a;
@@ -28,10 +37,10 @@ pub type Watch<'a> = dyn Fn(u64) -> Result<()> + 'a;
 #[derive(Debug)]
 pub struct Upload {
     staged: Arc<StoreFile>,
-    hasher: blake3::Hasher,
-    /// All bytes before this one are in the hasher, as they are in the file.
-    hashed_bytes: u64,
-    /// Whether what is in the hasher was overwritten since.
+    stream: Arc<Stream>,
+    /// All bytes before this one are in the stream as they are in the file, or on their way there.
+    streamed_bytes: u64,
+    /// Whether what is in the stream was overwritten since.
     is_stale: bool,
     size_bytes: u64,
     /// Where the disk was last told to begin.
@@ -44,8 +53,8 @@ impl Upload {
     pub fn new(staged: Arc<StoreFile>) -> Self {
         Self {
             staged,
-            hasher: blake3::Hasher::new(),
-            hashed_bytes: 0,
+            stream: Arc::default(),
+            streamed_bytes: 0,
             is_stale: false,
             size_bytes: 0,
             written_back_bytes: 0,
@@ -73,26 +82,30 @@ impl Upload {
         self.size_bytes
     }
 
-    /// Writes all of `data` at `offset`.
+    /// Writes all of `data` at `offset`. What is answered is the turn of these bytes to be hashed, if they
+    /// go on where the last ones ended; it is to be taken soon, as all that come after it wait.
     ///
     /// # Errors
     /// The disk is full or refuses; the upload can't be sealed after that.
-    pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<()> {
+    pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<Option<Turn>> {
         self.staged.write_at(offset, data)?;
         let end = offset + data.len() as u64;
-        if offset == self.hashed_bytes && !self.is_stale {
-            self.hasher.update(data);
-            self.hashed_bytes = end;
-        } else if offset < self.hashed_bytes {
-            self.is_stale = true;
-        }
         self.size_bytes = self.size_bytes.max(end);
-        if end >= self.written_back_bytes + WRITE_BACK_BYTES {
+        let write_back = (end >= self.written_back_bytes + WRITE_BACK_BYTES).then(|| {
             let offset = self.written_back_bytes;
-            self.staged.start_write_back(Extent { offset, length: end - offset });
             self.written_back_bytes = end;
+            Extent { offset, length: end - offset }
+        });
+        if offset == self.streamed_bytes && !self.is_stale {
+            self.streamed_bytes = end;
+            let (stream, staged) = (Arc::clone(&self.stream), Arc::clone(&self.staged));
+            return Ok(Some(Turn::new(stream, staged, offset, write_back)));
         }
-        Ok(())
+        self.is_stale |= offset < self.streamed_bytes;
+        if let Some(extent) = write_back {
+            self.staged.start_write_back(extent);
+        }
+        Ok(None)
     }
 
     /// Makes the upload `size_bytes` long.
@@ -101,7 +114,7 @@ impl Upload {
     /// The filesystem refuses.
     pub fn set_size(&mut self, size_bytes: u64) -> Result<()> {
         self.staged.set_size(size_bytes)?;
-        self.is_stale |= size_bytes < self.hashed_bytes;
+        self.is_stale |= size_bytes < self.streamed_bytes;
         self.size_bytes = size_bytes;
         Ok(())
     }
@@ -112,7 +125,7 @@ impl Upload {
     /// The disk is full, or the filesystem does not offer the mode.
     pub fn allocate(&mut self, mode: u32, extent: Extent) -> Result<()> {
         self.staged.allocate(mode, extent)?;
-        self.is_stale |= mode != 0 && extent.offset < self.hashed_bytes;
+        self.is_stale |= mode != 0 && extent.offset < self.streamed_bytes;
         self.size_bytes = self.staged.size_bytes()?;
         Ok(())
     }
@@ -129,7 +142,7 @@ impl Upload {
         let mut chunk = vec![0; CHUNK_BYTES];
         while let Some(data) = source.seek(Seek::Data, at)? {
             let end = source.seek(Seek::Hole, data)?.unwrap_or(size_bytes).min(size_bytes);
-            self.hash_zeros(data, watch)?;
+            self.stream_zeros(data, watch)?;
             at = data;
             while at < end {
                 watch(at)?;
@@ -139,25 +152,39 @@ impl Upload {
                 if count == 0 {
                     return Err(Error::Damaged(format!("{} became shorter", source.name())));
                 }
-                self.write(at, chunk.get(..count).unwrap_or_default())?;
+                let bytes = chunk.get(..count).unwrap_or_default();
+                if let Some(turn) = self.write(at, bytes)? {
+                    turn.take(bytes);
+                }
                 at += count as u64;
             }
         }
-        self.hash_zeros(size_bytes, watch)
+        self.stream_zeros(size_bytes, watch)
     }
 
-    /// Takes all data of `source` as the beginning of what is uploaded, without looking at it.
+    /// Takes a stretch of `source` to `offset`, without looking at it. Where the source has a hole there is
+    /// one.
     ///
     /// # Errors
     /// One of the two can't be read or written.
-    pub fn copy(&mut self, source: &StoreFile) -> Result<()> {
-        let size_bytes = source.size_bytes()?;
-        self.set_size(size_bytes)?;
-        let mut at = 0;
-        while let Some(data) = source.seek(Seek::Data, at)? {
-            let end = source.seek(Seek::Hole, data)?.unwrap_or(size_bytes).min(size_bytes);
-            self.staged.copy_from(source, Extent { offset: data, length: end - data })?;
-            at = end;
+    pub fn copy(&mut self, source: &StoreFile, from: Extent, offset: u64) -> Result<()> {
+        let from_end = from.offset + from.length;
+        let end = offset + from.length;
+        self.is_stale |= offset < self.streamed_bytes;
+        if offset < self.size_bytes {
+            // What was there before is not to show through the holes.
+            let length = end.min(self.size_bytes) - offset;
+            let punched = FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE;
+            self.staged.allocate(punched, Extent { offset, length })?;
+        }
+        if end > self.size_bytes {
+            self.set_size(end)?;
+        }
+        let mut at = from.offset;
+        while let Some(data) = source.seek(Seek::Data, at)?.filter(|data| *data < from_end) {
+            at = source.seek(Seek::Hole, data)?.unwrap_or(from_end).min(from_end);
+            let extent = Extent { offset: data, length: at - data };
+            self.staged.copy_from(source, extent, offset + (data - from.offset))?;
         }
         Ok(())
     }
@@ -176,61 +203,61 @@ impl Upload {
     /// # Errors
     /// What `watch` says, or the bytes can't be read.
     pub fn examine_watched(&mut self, watch: &Watch<'_>) -> Result<Seal> {
-        if self.is_stale || self.hashed_bytes != self.size_bytes {
-            self.hash_again(watch)?;
+        if self.is_stale || !self.stream.settle(self.streamed_bytes) {
+            // Whoever still has a turn in the old one spoils nothing.
+            self.stream = Arc::default();
+            self.streamed_bytes = 0;
+            self.is_stale = false;
+        }
+        if self.streamed_bytes != self.size_bytes {
+            self.stream_file(watch)?;
         }
         let format = inspect::detect(self.staged.as_ref(), self.size_bytes)
             .map_err(|error| Error::io("read", self.staged.name(), error))?;
         Ok(Seal {
-            digest: Digest::from_bytes(*self.hasher.finalize().as_bytes()),
+            digest: self.stream.digest(),
             size_bytes: self.size_bytes,
             allocated_bytes: self.staged.allocated_bytes()?,
             format,
         })
     }
 
-    fn hash_again(&mut self, watch: &Watch<'_>) -> Result<()> {
-        if self.is_stale {
-            self.hasher.reset();
-            self.hashed_bytes = 0;
-            self.is_stale = false;
-        }
+    /// Hashes what is in the file and was not streamed, reading what is no hole.
+    fn stream_file(&mut self, watch: &Watch<'_>) -> Result<()> {
         let mut chunk = vec![0; CHUNK_BYTES];
-        while self.hashed_bytes < self.size_bytes {
-            let data = self.staged.seek(Seek::Data, self.hashed_bytes)?;
+        while self.streamed_bytes < self.size_bytes {
+            let data = self.staged.seek(Seek::Data, self.streamed_bytes)?;
             let data = data.unwrap_or(self.size_bytes).min(self.size_bytes);
-            self.hash_zeros(data, watch)?;
+            self.stream_zeros(data, watch)?;
             let hole = self.staged.seek(Seek::Hole, data)?;
             let hole = hole.unwrap_or(self.size_bytes).min(self.size_bytes);
-            self.hash_data(hole, &mut chunk, watch)?;
+            self.stream_data(hole, &mut chunk, watch)?;
         }
         Ok(())
     }
 
-    fn hash_zeros(&mut self, end: u64, watch: &Watch<'_>) -> Result<()> {
-        while self.hashed_bytes < end {
-            watch(self.hashed_bytes)?;
-            let zeros = bounded(&ZEROS, end - self.hashed_bytes);
-            self.hasher.update(zeros);
-            self.hashed_bytes += zeros.len() as u64;
+    fn stream_zeros(&mut self, end: u64, watch: &Watch<'_>) -> Result<()> {
+        while self.streamed_bytes < end {
+            watch(self.streamed_bytes)?;
+            self.streamed_bytes += self.stream.add_zeros(end - self.streamed_bytes);
         }
         Ok(())
     }
 
-    fn hash_data(&mut self, end: u64, chunk: &mut [u8], watch: &Watch<'_>) -> Result<()> {
-        while self.hashed_bytes < end {
-            watch(self.hashed_bytes)?;
-            let wanted = bounded(chunk, end - self.hashed_bytes).len();
+    fn stream_data(&mut self, end: u64, chunk: &mut [u8], watch: &Watch<'_>) -> Result<()> {
+        while self.streamed_bytes < end {
+            watch(self.streamed_bytes)?;
+            let wanted = bounded(chunk, end - self.streamed_bytes).len();
             let Some(buffer) = chunk.get_mut(..wanted) else {
                 break;
             };
-            let count = self.staged.read_at(self.hashed_bytes, buffer)?;
+            let count = self.staged.read_at(self.streamed_bytes, buffer)?;
             if count == 0 {
                 let what = format!("{} is shorter than it was written", self.staged.name());
                 return Err(Error::Damaged(what));
             }
-            self.hasher.update(chunk.get(..count).unwrap_or_default());
-            self.hashed_bytes += count as u64;
+            self.stream.add(chunk.get(..count).unwrap_or_default());
+            self.streamed_bytes += count as u64;
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ impl Catalog {
     /// # Errors
     /// Whatever keeps it from becoming active. The error stays.
     pub fn vote(&self, session: &UploadSession) -> Result<()> {
-        let mut state = session.state.lock();
+        let mut state = session.hold();
         session.check_not_cancelled()?;
         if let Some(failure) = state.failure.clone().filter(|_| session.is_staging()) {
             return Err(failure);
@@ -41,7 +41,7 @@ impl Catalog {
         if session.is_staging() {
             return;
         }
-        let mut state = session.state.lock();
+        let mut state = session.hold();
         if state.seal.take().is_some()
             && let Err(error) = self.shared.unseal(session.id(), None)
         {
@@ -110,6 +110,9 @@ impl Shared {
     }
 
     fn seal(&self, session: &UploadSession, state: &mut State) -> Result<Seal> {
+        if let Some(seal) = self.seal_reference(session, state)? {
+            return Ok(seal);
+        }
         if state.upload.is_none() {
             // Explicitly empty: what is sealed and published is a file of no bytes.
             let staged = Arc::new(self.store.stage(session.id())?);
@@ -124,6 +127,23 @@ impl Shared {
         self.commit_seal(session.id(), seal, Some(session.modified_at()))?;
         hit(Failpoint::VoteRecorded);
         Ok(seal)
+    }
+
+    /// Seals an upload that is a copy of sealed content and has all of it: there is nothing to write. If it
+    /// has not all, or the content is not to be had any more, it is copied in earnest.
+    fn seal_reference(&self, session: &UploadSession, state: &mut State) -> Result<Option<Seal>> {
+        let Some(reference) = &state.reference else { return Ok(None) };
+        let seal = reference.seal;
+        // Until the record holds it, it may be given back.
+        let _content = self.reservations.reserve(Claim::Content(seal.digest));
+        if reference.size_bytes != seal.size_bytes || self.store.is_damaged(&seal.digest)? {
+            self.dereference(session, state)?;
+            return Ok(None);
+        }
+        self.check_name(session.id())?;
+        self.commit_seal(session.id(), seal, Some(session.modified_at()))?;
+        hit(Failpoint::VoteRecorded);
+        Ok(Some(seal))
     }
 
     /// Commits durably what the content of an image is, if it is what was declared.
@@ -159,7 +179,7 @@ impl Shared {
     /// is not sealed has failed for that reason.
     pub(super) fn finish(&self, session: &Arc<UploadSession>, failure: Option<Error>) {
         let id = session.id();
-        let mut state = session.state.lock();
+        let mut state = session.hold();
         let outcome = if session.is_staging() {
             // The data stays where it is, whatever can't be noted of it.
             if let Err(error) = self.leave_staged(session, &mut state) {
@@ -202,6 +222,7 @@ impl Shared {
         };
         // The staged file is closed before its end is recorded: the disk may be full.
         state.upload = None;
+        state.reference = None;
         session.set_staged(None);
         match voted {
             Err(failure) => self.kill(id, &failure).map_err(|error| (Some(failure), error)),

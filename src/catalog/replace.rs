@@ -14,7 +14,7 @@ use crate::image::{Content, Image, ImageId, ImageName, Ownership};
 use crate::ingest::Upload;
 use crate::lifecycle::{Decision, Event, Status, decide};
 use crate::registry::{Change, Durability, Key, Reclaim, Transition};
-use crate::store::StoreFile;
+use crate::store::{Extent, StoreFile};
 
 /// How long what an image replaced is remembered: longer than its writer is watched.
 const REMEMBERED: Duration = Duration::from_secs(10);
@@ -175,7 +175,8 @@ impl Shared {
     fn begin_with(&self, session: &UploadSession, file: &StoreFile) -> Result<()> {
         let mut state = session.state.lock();
         let upload: &mut Upload = self.ready(session, &mut state)?;
-        upload.copy(file)?;
+        let all = Extent { offset: 0, length: file.size_bytes()? };
+        upload.copy(file, all, 0)?;
         let size_bytes = upload.size_bytes();
         session.grew(size_bytes);
         Ok(())

@@ -1,11 +1,12 @@
 //! The uploads under way: for each image at most one session, shared by all who have it open.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Actor, Catalog, now};
 use crate::error::{Error, Result};
@@ -23,6 +24,8 @@ pub struct UploadSession {
     size_bytes: AtomicU64,
     modified_at: AtomicI64,
     is_cancelled: AtomicBool,
+    /// How many hold the state for long, or want to.
+    votes: AtomicU32,
     /// How many have it open.
     handles: AtomicU32,
     /// The data is worked on in place, and nothing is decided at a close.
@@ -49,6 +52,43 @@ pub(super) struct State {
     pub(super) seal: Option<Seal>,
     /// The first thing that went wrong.
     pub(super) failure: Option<Error>,
+    /// The content that the upload is a copy of, as long as it is nothing but that.
+    pub(super) reference: Option<Reference>,
+}
+
+/// Sealed content that an upload refers to. It stays at hand, whatever becomes of its image.
+#[derive(Debug)]
+pub(super) struct Reference {
+    pub(super) file: Arc<StoreFile>,
+    pub(super) seal: Seal,
+    /// How much of it was copied so far.
+    pub(super) size_bytes: u64,
+}
+
+/// The state of an upload, held for long.
+pub(super) struct Held<'a> {
+    votes: &'a AtomicU32,
+    state: MutexGuard<'a, State>,
+}
+
+impl Deref for Held<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.votes.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// What is known of an upload without asking the registry.
@@ -74,6 +114,7 @@ impl UploadSession {
             size_bytes: AtomicU64::new(0),
             modified_at: AtomicI64::new(image.modified_at.as_nanoseconds()),
             is_cancelled: AtomicBool::new(false),
+            votes: AtomicU32::new(0),
             handles: AtomicU32::new(1),
             is_staging: image.status.is_staging(),
             written_at: Mutex::new(Instant::now()),
@@ -128,10 +169,27 @@ impl UploadSession {
         self.handles.load(Ordering::Acquire)
     }
 
-    /// Whether a write would have to wait: for a vote, or for another write.
+    /// Whether a write would have to wait for long: for a vote.
     #[must_use]
     pub fn is_busy(&self) -> bool {
+        self.votes.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether something is being written.
+    #[must_use]
+    pub fn is_writing(&self) -> bool {
         self.state.is_locked()
+    }
+
+    /// Waits until what was accepted is written.
+    pub fn wait_for_writes(&self) {
+        drop(self.state.lock());
+    }
+
+    /// The state, to do what takes long: whoever wants to write meanwhile is told that it is busy.
+    pub(super) fn hold(&self) -> Held<'_> {
+        self.votes.fetch_add(1, Ordering::AcqRel);
+        Held { votes: &self.votes, state: self.state.lock() }
     }
 
     /// Notes the staged file, or that it is closed.

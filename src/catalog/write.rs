@@ -2,14 +2,28 @@
 
 use std::sync::Arc;
 
-use super::upload::State;
+use super::upload::{Reference, State};
 use super::{Catalog, Shared, UploadSession};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
-use crate::image::{Content, ImageId};
-use crate::ingest::Upload;
+use crate::image::{Content, ImageId, Seal};
+use crate::ingest::{Turn, Upload};
 use crate::lifecycle::Event;
-use crate::store::Extent;
+use crate::store::{Extent, StoreFile};
+
+/// From this length on a write is answered before it is done.
+const EARLY_BYTES: usize = 256 << 10;
+
+/// The kernel copies 4 GiB less a page at once at most.
+const WHOLE_BYTES: u64 = (4 << 30) - (64 << 10);
+
+/// Data that is copied from.
+pub struct Source {
+    /// The data.
+    pub file: Arc<StoreFile>,
+    /// What it is, where it is sealed and never changes.
+    pub seal: Option<Seal>,
+}
 
 /// A change of an upload's extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,13 +41,50 @@ pub enum Resize {
 
 impl Catalog {
     /// Writes `data` at `offset`. The first byte makes a queued image `saving`; a write after a vote
-    /// withdraws the vote.
+    /// withdraws the vote. The turn that is answered is to be taken with the same data.
+    ///
+    /// Large data is accepted by `accept` as soon as it is its turn to be written: then its writer may go
+    /// on, and hears at its next write or its close if it could not be.
     ///
     /// # Errors
     /// The upload has failed before, the image was removed, or the disk refuses. The error stays: the
     /// upload can't be closed into success.
-    pub fn write(&self, session: &UploadSession, offset: u64, data: &[u8]) -> Result<()> {
-        self.shared.change(session, |upload| upload.write(offset, data))
+    pub fn write(
+        &self,
+        session: &UploadSession,
+        offset: u64,
+        data: &[u8],
+        accept: &mut dyn FnMut(),
+    ) -> Result<Option<Turn>> {
+        let is_early = data.len() >= EARLY_BYTES && !session.is_staging();
+        let end = offset + data.len() as u64;
+        self.shared.change(session, &mut |upload| {
+            if is_early {
+                session.grew(upload.size_bytes().max(end));
+                accept();
+            }
+            upload.write(offset, data)
+        })
+    }
+
+    /// Copies a stretch of `source`, which is another image's data, to `offset`, without bringing it here.
+    ///
+    /// Of an image that is sealed and copied whole into an upload that has nothing yet, nothing is copied:
+    /// the new image has the same content.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn copy(
+        &self,
+        session: &UploadSession,
+        source: &Source,
+        from: Extent,
+        offset: u64,
+    ) -> Result<()> {
+        if !session.is_staging() && self.shared.refer(session, source, from, offset)? {
+            return Ok(());
+        }
+        self.shared.change(session, &mut |upload| upload.copy(&source.file, from, offset))
     }
 
     /// Changes the length or the allocation of an upload. A length of zero before any data makes
@@ -54,7 +105,7 @@ impl Catalog {
             // Written anew: what failed before is of no account.
             session.state.lock().is_emptied = true;
         }
-        self.shared.change(session, |upload| match resize {
+        self.shared.change(session, &mut |upload| match resize {
             Resize::To(size_bytes) => upload.set_size(size_bytes),
             Resize::Allocate { mode, extent } => upload.allocate(mode, extent),
         })
@@ -64,19 +115,19 @@ impl Catalog {
 impl Shared {
     /// Changes the bytes of an upload, beginning it or withdrawing its vote where that is due. The
     /// first error stays.
-    fn change(
+    fn change<T>(
         &self,
         session: &UploadSession,
-        work: impl Fn(&mut Upload) -> Result<()>,
-    ) -> Result<()> {
+        work: &mut dyn FnMut(&mut Upload) -> Result<T>,
+    ) -> Result<T> {
         let mut state = session.state.lock();
         session.check_not_cancelled()?;
         if let Some(failure) = &state.failure {
             return Err(failure.clone());
         }
-        let mut done = self.change_once(session, &mut state, &work);
+        let mut done = self.change_once(session, &mut state, work);
         while done.as_ref().is_err_and(Error::is_full) && self.make_room() {
-            done = self.change_once(session, &mut state, &work);
+            done = self.change_once(session, &mut state, work);
         }
         done.inspect_err(|error| {
             if !error.spoils_upload() {
@@ -100,15 +151,80 @@ impl Shared {
         }
     }
 
-    fn change_once(
+    fn change_once<T>(
         &self,
         session: &UploadSession,
         state: &mut State,
-        work: impl Fn(&mut Upload) -> Result<()>,
-    ) -> Result<()> {
+        work: &mut dyn FnMut(&mut Upload) -> Result<T>,
+    ) -> Result<T> {
         let upload = self.ready(session, state)?;
-        work(upload)?;
+        let done = work(upload)?;
         session.grew(upload.size_bytes());
+        Ok(done)
+    }
+
+    /// Notes that an upload has the content of `source`, from its beginning on, if it has nothing else.
+    /// Answers whether that is so.
+    fn refer(
+        &self,
+        session: &UploadSession,
+        source: &Source,
+        from: Extent,
+        offset: u64,
+    ) -> Result<bool> {
+        let Some(seal) = source.seal else { return Ok(false) };
+        let mut state = session.state.lock();
+        session.check_not_cancelled()?;
+        let before = state.reference.as_ref().map_or(0, |reference| reference.size_bytes);
+        let goes_on = from.offset == before && offset == before;
+        let is_same = match &state.reference {
+            Some(reference) => reference.seal == seal,
+            // A part of an image is copied by who wants a part.
+            None => from.length >= WHOLE_BYTES.min(seal.size_bytes),
+        };
+        if state.upload.is_some() || state.failure.is_some() || !goes_on || !is_same {
+            return Ok(false);
+        }
+        self.take_back_vote(session, &mut state)?;
+        self.begun(session, &mut state)?;
+        let size_bytes = (before + from.length).min(seal.size_bytes);
+        let file = Arc::clone(&source.file);
+        session.set_staged(Some(Arc::clone(&file)));
+        state.reference = Some(Reference { file, seal, size_bytes });
+        session.grew(size_bytes);
+        Ok(true)
+    }
+
+    /// Makes a real copy of what an upload only refers to: it is to become something else.
+    pub(super) fn dereference(&self, session: &UploadSession, state: &mut State) -> Result<()> {
+        let Some(reference) = &state.reference else { return Ok(()) };
+        let staged = Arc::new(self.store.stage(session.id())?);
+        let mut upload = Upload::new(Arc::clone(&staged));
+        let all = Extent { offset: 0, length: reference.size_bytes };
+        if let Err(error) = upload.copy(&reference.file, all, 0) {
+            self.store.discard(session.id())?;
+            return Err(error);
+        }
+        session.set_staged(Some(staged));
+        state.upload = Some(upload);
+        state.reference = None;
+        Ok(())
+    }
+
+    fn take_back_vote(&self, session: &UploadSession, state: &mut State) -> Result<()> {
+        if state.seal.is_some() {
+            self.unseal(session.id(), None)?;
+            state.seal = None;
+        }
+        Ok(())
+    }
+
+    fn begun(&self, session: &UploadSession, state: &mut State) -> Result<()> {
+        if !state.is_begun {
+            self.begin(session.id())?;
+            state.is_begun = true;
+            hit(Failpoint::BeginRecorded);
+        }
         Ok(())
     }
 
@@ -118,15 +234,9 @@ impl Shared {
         session: &UploadSession,
         state: &'a mut State,
     ) -> Result<&'a mut Upload> {
-        if state.seal.is_some() {
-            self.unseal(session.id(), None)?;
-            state.seal = None;
-        }
-        if !state.is_begun {
-            self.begin(session.id())?;
-            state.is_begun = true;
-            hit(Failpoint::BeginRecorded);
-        }
+        self.take_back_vote(session, state)?;
+        self.begun(session, state)?;
+        self.dereference(session, state)?;
         if state.upload.is_none() {
             let staged = Arc::new(self.store.stage(session.id())?);
             hit(Failpoint::BeginStaged);

@@ -1,22 +1,24 @@
 //! How a request is answered: its failure logged once and made an error number, its panic caught, its
 //! result sent.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use fuser::{
-    Errno, FileAttr, FileHandle, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Errno, FileAttr, FileHandle, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr,
 };
 
 use super::content::Opened;
-use super::mount::Mount;
+use super::mount::{Asker, Mount};
 use crate::error::{Error, Result};
 use crate::image::NAME_BYTES_MAX;
 use crate::store::Space;
 
 /// Numbers of images are never given twice.
-pub(super) const GENERATION: Generation = Generation(1);
+const GENERATION: Generation = Generation(1);
 
 /// Runs the work of a request. A failure is logged once, here, and becomes an error number; a panic
 /// becomes EIO, and the mount lives on.
@@ -57,6 +59,33 @@ pub(super) fn entry(
 ) {
     match answer(op, work) {
         Ok((attr, kept)) => reply.entry(&kept, &attr, GENERATION),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+/// Answers with what was made and opened. It is new: nothing of it is to be kept yet.
+pub(super) fn made(reply: ReplyCreate, work: impl FnOnce() -> Result<(Opened, FileAttr)>) {
+    match answer("create", work) {
+        Ok((opened, attr)) => {
+            let (handle, flags) = (FileHandle(opened.handle), opened.flags());
+            reply.created(&Duration::ZERO, &attr, GENERATION, handle, flags);
+        }
+        Err(errno) => reply.error(errno),
+    }
+}
+
+/// Answers with where a link points.
+pub(super) fn target(reply: ReplyData, work: impl FnOnce() -> Result<String>) {
+    match answer("readlink", work) {
+        Ok(target) => reply.data(target.as_bytes()),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+/// Answers with a position in a file.
+pub(super) fn position(reply: ReplyLseek, work: impl FnOnce() -> Result<u64>) {
+    match answer("lseek", work) {
+        Ok(at) => reply.offset(i64::try_from(at).unwrap_or(i64::MAX)),
         Err(errno) => reply.error(errno),
     }
 }
@@ -102,8 +131,48 @@ pub(super) fn value(
     }
 }
 
+thread_local! {
+    /// What is read into, so that no request allocates.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Answers with what is read of a handle, from an offset on, up to a size.
+pub(super) fn read(mount: &Mount, reply: ReplyData, (handle, offset, size): (u64, u64, u32)) {
+    BUFFER.with_borrow_mut(|buffer| {
+        buffer.resize(buffer.len().max(size as usize), 0);
+        let wanted = buffer.get_mut(..size as usize).unwrap_or_default();
+        match answer("read", || mount.read(handle, offset, wanted)) {
+            Ok(count) => reply.data(buffer.get(..count).unwrap_or_default()),
+            Err(errno) => reply.error(errno),
+        }
+    });
+}
+
+/// Writes to a handle at an offset and answers, as soon as that may be. The data is hashed after.
+pub(super) fn write(
+    mount: &Mount,
+    asker: Asker,
+    reply: ReplyWrite,
+    (handle, offset, data): (u64, u64, &[u8]),
+) {
+    let size = data.len() as u64;
+    let mut reply = Some(reply);
+    let mut accept = || {
+        if let Some(reply) = reply.take() {
+            written(reply, Ok(size));
+        }
+    };
+    let done = answer("write", || mount.write(asker, handle, (offset, data), &mut accept));
+    if let Some(reply) = reply {
+        written(reply, done.as_ref().map(|_| size).map_err(|errno| *errno));
+    }
+    if let Ok(Some(turn)) = done {
+        turn.take(data);
+    }
+}
+
 /// Answers with how much was written.
-pub(super) fn written(reply: ReplyWrite, written: std::result::Result<usize, Errno>) {
+pub(super) fn written(reply: ReplyWrite, written: std::result::Result<u64, Errno>) {
     match written {
         Ok(count) => reply.written(u32::try_from(count).unwrap_or(u32::MAX)),
         Err(errno) => reply.error(errno),

@@ -1,5 +1,7 @@
 //! Operations on what is open: read, write, close.
 
+use std::sync::Arc;
+
 use fuser::FopenFlags;
 
 use super::caller::Ending;
@@ -8,11 +10,15 @@ use super::handles::{Handle, UploadHandle};
 use super::mount::{Asker, Mount};
 use super::tree::Node;
 use super::watch::Writer;
-use crate::catalog::{Resize, UploadSession};
+use crate::catalog::{Resize, Source, UploadSession};
 use crate::error::{Error, Result};
 use crate::image::Image;
+use crate::ingest::Turn;
 use crate::lifecycle::Status;
 use crate::store::{Extent, Seek};
+
+/// What one request copies at most: its answer has 32 bits.
+const COPIED_MAX: u64 = 0xffff_f000;
 
 /// Processes that are watched for one image at most.
 const WRITERS_WATCHED: usize = 8;
@@ -67,16 +73,28 @@ impl Mount {
         match handle.as_ref() {
             Handle::Read { file, .. } => file.read_at(offset, buffer),
             Handle::Empty => Ok(0),
-            Handle::Upload(upload) => match upload.session.staged() {
-                Some(file) => file.read_at(offset, buffer),
-                None => Ok(0),
-            },
+            Handle::Upload(upload) => {
+                upload.session.wait_for_writes();
+                match upload.session.staged() {
+                    Some(file) => file.read_at(offset, buffer),
+                    None => Ok(0),
+                }
+            }
             Handle::Page(text) => Ok(copy_at(text, offset, buffer)),
             Handle::Draft(draft) => Ok(draft.read(offset, buffer)),
         }
     }
 
-    /// Whether a change through a handle would have to wait for a vote, or for another change.
+    /// Whether a reading through a handle would have to wait for what is being written.
+    pub(crate) fn is_written(&self, handle: u64) -> bool {
+        match self.handles.of(handle).as_deref() {
+            Some(Handle::Upload(upload)) => upload.session.is_writing(),
+            Some(Handle::Read { .. } | Handle::Empty | Handle::Page(_) | Handle::Draft(_))
+            | None => false,
+        }
+    }
+
+    /// Whether a change through a handle would have to wait for a vote.
     pub(crate) fn is_busy(&self, handle: u64) -> bool {
         match self.handles.of(handle).as_deref() {
             Some(Handle::Upload(upload)) => upload.session.is_busy(),
@@ -85,16 +103,56 @@ impl Mount {
         }
     }
 
-    /// Writes to an upload.
-    pub(crate) fn write(&self, asker: Asker, handle: u64, offset: u64, data: &[u8]) -> Result<()> {
+    /// Writes to an upload. What is large is accepted before it is written. The turn that is answered is to
+    /// be taken with the same data.
+    pub(crate) fn write(
+        &self,
+        asker: Asker,
+        handle: u64,
+        (offset, data): (u64, &[u8]),
+        accept: &mut dyn FnMut(),
+    ) -> Result<Option<Turn>> {
         if let Some(Handle::Draft(draft)) = self.handles.of(handle).as_deref() {
-            return draft.write(offset, data);
+            return draft.write(offset, data).map(|()| None);
         }
         self.with_upload(handle, |upload| {
             self.changes(upload, handle);
             upload.wrote(asker.caller());
-            self.catalog.write(&upload.session, offset, data)
+            self.catalog.write(&upload.session, offset, data, accept)
         })
+    }
+
+    /// Copies a stretch of what one handle reads to an upload; answers how many bytes that were.
+    pub(crate) fn copy(
+        &self,
+        asker: Asker,
+        (source, from): (u64, Extent),
+        (handle, offset): (u64, u64),
+    ) -> Result<u64> {
+        let source = match self.handles.of(source).as_deref() {
+            Some(Handle::Read { file, image }) => {
+                Source { file: Arc::clone(file), seal: image.content.seal().copied() }
+            }
+            Some(Handle::Upload(upload)) => {
+                upload.session.wait_for_writes();
+                let Some(file) = upload.session.staged() else { return Ok(0) };
+                Source { file, seal: None }
+            }
+            Some(Handle::Empty) => return Ok(0),
+            // Of what is generated the kernel copies what it reads.
+            Some(Handle::Page(_) | Handle::Draft(_)) | None => return Err(Error::CantCopy),
+        };
+        let left = source.file.size_bytes()?.saturating_sub(from.offset);
+        let length = from.length.min(left).min(COPIED_MAX);
+        let from = Extent { length, ..from };
+        if length > 0 {
+            self.with_upload(handle, |upload| {
+                self.changes(upload, handle);
+                upload.wrote(asker.caller());
+                self.catalog.copy(&upload.session, &source, from, offset)
+            })?;
+        }
+        Ok(length)
     }
 
     /// Changes the extent of an upload, through a handle.

@@ -1,6 +1,7 @@
 //! Where a request is worked on: by the thread that read it, or by another one because it may wait.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::departures::Scope;
 use super::lane::Lane;
@@ -10,6 +11,18 @@ use super::mount::Mount;
 pub(super) struct Requests {
     pub(super) mount: Arc<Mount>,
     pub(super) lane: Lane,
+    /// Threads that read requests, and how many of them write.
+    pub(super) threads: usize,
+    pub(super) writing: AtomicUsize,
+}
+
+/// A thread that reads requests and writes for one of them.
+pub(super) struct Writing<'a>(&'a AtomicUsize);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Requests {
@@ -24,6 +37,17 @@ impl Requests {
                 work(mount);
             });
         }
+    }
+
+    /// Whether the thread that has read a WRITE may do it: not where it waits for a vote, and not the last
+    /// threads, as a disk may be slow.
+    pub(super) fn writing(&self, handle: u64) -> Option<Writing<'_>> {
+        if self.mount.is_busy(handle) {
+            return None;
+        }
+        let before = self.writing.fetch_add(1, Ordering::AcqRel);
+        let writing = Writing(&self.writing);
+        (before < self.threads.div_ceil(4) * 3).then_some(writing)
     }
 
     /// Runs `work` from another thread: it may wait for the disk.

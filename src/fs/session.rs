@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 
 use fuser::{BackgroundSession, Config, InitFlags, KernelConfig, MountOption, Session, SessionACL};
@@ -85,7 +86,12 @@ impl Mounted {
         let catalog = Arc::new(catalog);
         let tasks = Executor::start(Arc::clone(&catalog))?;
         let mount = Arc::new(Mount::new(catalog, tasks, settings));
-        let requests = Requests { mount: Arc::clone(&mount), lane: Lane::default() };
+        let requests = Requests {
+            mount: Arc::clone(&mount),
+            lane: Lane::default(),
+            threads: options.threads,
+            writing: AtomicUsize::new(0),
+        };
         let session = Session::new(requests, mount_point, &config(options))
             .map_err(|error| Error::Store(mount_hint(mount_point, &error)))?;
         // Before the first request is served: a FLUSH needs to know which mount this is.

@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 use crate::inspect::Probe;
 use crate::sys;
 
+/// How much is written at once: filesystems are slower with more than with so much again and again.
+const PIECE_BYTES: usize = 256 << 10;
+
 /// A file of the store. It has no position: each call names an offset in bytes.
 #[derive(Debug)]
 pub struct StoreFile {
@@ -69,19 +72,24 @@ impl StoreFile {
     /// # Errors
     /// The disk is full or refuses; part of the data may be written then.
     pub fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        self.file.write_all_at(data, offset).map_err(|error| self.failed("write", error))
+        let mut at = offset;
+        for piece in data.chunks(PIECE_BYTES) {
+            self.file.write_all_at(piece, at).map_err(|error| self.failed("write", error))?;
+            at += piece.len() as u64;
+        }
+        Ok(())
     }
 
-    /// Copies `extent` of `source` to the same place here, within the kernel where the filesystem
-    /// offers that; by a reflink where it can.
+    /// Copies `extent` of `source` to `offset`, within the kernel where the filesystem offers that; by a
+    /// reflink where it can.
     ///
     /// # Errors
     /// The disk is full, or one of the two can't be read or written.
-    pub fn copy_from(&self, source: &Self, extent: Extent) -> Result<()> {
-        let (mut from, mut to) = (extent.offset, extent.offset);
+    pub fn copy_from(&self, source: &Self, extent: Extent, offset: u64) -> Result<()> {
+        let (mut from, mut to) = (extent.offset, offset);
         let end = extent.offset + extent.length;
-        while to < end {
-            let length = usize::try_from(end - to).unwrap_or(usize::MAX);
+        while from < end {
+            let length = usize::try_from(end - from).unwrap_or(usize::MAX);
             let copied = rustix::fs::copy_file_range(
                 &source.file,
                 Some(&mut from),
