@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::error::{Error, Result};
 use crate::lifecycle::Status;
 
+mod bench;
 mod ls;
 mod mount;
 mod mounts;
@@ -37,6 +38,32 @@ enum Command {
     /// Show all that is known of an image.
     #[command(after_help = "Example:\n  sps show /mnt/sps/active/debian-12.qcow2")]
     Show(ShowArguments),
+    /// What measuring needs.
+    #[command(subcommand)]
+    Bench(BenchCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum BenchCommand {
+    /// Fill a store with small images, without mounting it.
+    #[command(after_help = "Example:\n  sps bench fill --store /srv/full --images 1000000")]
+    Fill(FillArguments),
+}
+
+#[derive(Debug, Args)]
+struct FillArguments {
+    /// Where the store is, or is to be.
+    #[arg(long, value_name = "DIR")]
+    store: PathBuf,
+    /// How many images are made, named image-0000000.raw and so on.
+    #[arg(long, value_name = "N")]
+    images: u64,
+    /// How many of them have content of their own; the others share it. All, if it is left out.
+    #[arg(long, value_name = "N")]
+    contents: Option<u64>,
+    /// The size of each in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(8..=1 << 24))]
+    size: u64,
 }
 
 #[derive(Debug, Args)]
@@ -108,6 +135,7 @@ pub fn run() -> ExitCode {
         Command::Umount(arguments) => umount::run(&arguments.mountpoint),
         Command::Ls(arguments) => ls::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
+        Command::Bench(command) => bench::run(&command),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -186,10 +186,8 @@ impl Filesystem for Requests {
     fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let asker = Asker::of(request);
         let is_write = flags.0 & (libc::O_ACCMODE | libc::O_TRUNC) != libc::O_RDONLY;
-        let open = move |mount: &Mount| match answer("open", || mount.open(asker, inode.0, flags.0))
-        {
-            Ok(opened) => answer::opened(mount, reply, opened),
-            Err(errno) => reply.error(errno),
+        let open = move |mount: &Mount| {
+            answer::opened(mount, reply, || mount.open(asker, inode.0, flags.0));
         };
         // What is opened again by its writer is copied first.
         if is_write {

@@ -132,6 +132,19 @@ pub struct Listed {
     pub is_shadowed: bool,
 }
 
+/// A name that a folder lists.
+#[derive(Clone, Debug)]
+pub struct ListedName {
+    /// The number of the image.
+    pub number: ImageNumber,
+    /// Its identity.
+    pub id: ImageId,
+    /// Its name.
+    pub name: ImageName,
+    /// Whether a newer image of the same status bears the plain name.
+    pub is_shadowed: bool,
+}
+
 /// A task by one of its keys.
 #[derive(Clone, Copy, Debug)]
 pub enum TaskKey {
@@ -205,6 +218,18 @@ pub trait Registry: Send + Sync {
     /// # Errors
     /// The registry can't be read.
     fn page(&self, status: Option<Status>, after: ImageNumber, limit: u32) -> Result<Vec<Listed>>;
+
+    /// The names of at most `limit` images of a status, or of all, with a number above `after`, in the order
+    /// of numbers.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    fn names(
+        &self,
+        status: Option<Status>,
+        after: ImageNumber,
+        limit: u32,
+    ) -> Result<Vec<ListedName>>;
 
     /// Whether a newer image of its status bears the plain name of `image`.
     ///

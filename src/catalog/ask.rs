@@ -6,7 +6,7 @@ use super::{Catalog, Progress};
 use crate::error::{Error, Result};
 use crate::image::{Content, IdPrefix, Image, ImageId, ImageName, ImageNumber, Moment};
 use crate::lifecycle::{Status, TaskStatus};
-use crate::registry::{Key, Listed, ListedTask, TaskKey, Total, Transition};
+use crate::registry::{Key, Listed, ListedName, ListedTask, TaskKey, Total, Transition};
 use crate::store::{Space, StoreFile};
 use crate::task::{Task, TaskId, TaskNumber};
 
@@ -57,6 +57,19 @@ impl Catalog {
         limit: u32,
     ) -> Result<Vec<Listed>> {
         self.shared.registry.page(status, after, limit)
+    }
+
+    /// The names of images with a number above `after`, at most `limit`, of one status or of all.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    pub fn names(
+        &self,
+        status: Option<Status>,
+        after: ImageNumber,
+        limit: u32,
+    ) -> Result<Vec<ListedName>> {
+        self.shared.registry.names(status, after, limit)
     }
 
     /// The name by which the folder of its status lists the image.

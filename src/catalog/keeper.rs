@@ -24,6 +24,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The shortest sleep: what is due in less can wait so long.
 const BLINK: Duration = Duration::from_millis(10);
 
+/// How often it is looked for what is due at most, unless something is known to be.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// How often it is noted how long the store has lived. A crash makes what is due later by that at most.
 const NOTE: Duration = Duration::from_secs(300);
 
@@ -89,14 +92,24 @@ impl Keeper {
 fn keep(shared: &Shared, signal: &Signal) {
     report("sweep", shared.sweep_orphans(|| signal.wanted.lock().stop));
     let mut noted = Instant::now();
+    let mut looked: Option<Instant> = None;
+    let mut until = Instant::now();
     loop {
-        let nap = shared.pass_time().unwrap_or_else(|error| {
-            log::error!("op=pass_time errno={}: {error}", error.errno());
-            RETRY
-        });
+        // Whoever wakes the keeper again and again does not have it look for what is due each time.
+        if looked.is_none_or(|at| at.elapsed() >= PAUSE) || until <= Instant::now() {
+            let nap = shared.pass_time().unwrap_or_else(|error| {
+                log::error!("op=pass_time errno={}: {error}", error.errno());
+                RETRY
+            });
+            looked = Some(Instant::now());
+            until = Instant::now() + nap;
+        } else {
+            until = until.min(Instant::now() + PAUSE);
+        }
         report("clock", shared.note_time(&mut noted));
         shared.store.keep_reserve();
         let is_done = report("reclaim", shared.drain_reclaims()) & shared.settle_kept();
+        let nap = until.saturating_duration_since(Instant::now());
         let nap = if is_done { nap.max(BLINK) } else { RETRY };
         let mut wanted = signal.wanted.lock();
         if !wanted.work && !wanted.stop {

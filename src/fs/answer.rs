@@ -6,13 +6,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use fuser::{
-    Errno, FileAttr, FileHandle, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
-    ReplyWrite, ReplyXattr,
+    Errno, FileAttr, FileHandle, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr,
 };
 
 use super::content::Opened;
 use super::mount::{Asker, Mount};
+use super::names::Detail;
 use crate::error::{Error, Result};
 use crate::image::NAME_BYTES_MAX;
 use crate::store::Space;
@@ -103,7 +104,11 @@ pub(super) fn attr(
 }
 
 /// Answers with what was opened: the kernel reads the file below by itself, or asks.
-pub(super) fn opened(mount: &Mount, reply: ReplyOpen, opened: Opened) {
+pub(super) fn opened(mount: &Mount, reply: ReplyOpen, work: impl FnOnce() -> Result<Opened>) {
+    let opened = match answer("open", work) {
+        Ok(opened) => opened,
+        Err(errno) => return reply.error(errno),
+    };
     let handle = FileHandle(opened.handle);
     match mount.backed(&opened, |file| reply.open_backing(file)) {
         Some(backing) => {
@@ -182,7 +187,7 @@ pub(super) fn written(reply: ReplyWrite, written: std::result::Result<u64, Errno
 /// Answers with the lines of a folder.
 pub(super) fn lines(mount: &Mount, folder: u64, from: u64, mut reply: ReplyDirectory) {
     let listed = answer("readdir", || {
-        mount.list(folder, from, &mut |line| {
+        mount.list(folder, (from, Detail::Names), &mut |line| {
             let kind = Mount::kind_of(line.node);
             !reply.add(INodeNo(line.node.inode()), line.next, kind, &line.name)
         })
@@ -197,7 +202,7 @@ pub(super) fn lines(mount: &Mount, folder: u64, from: u64, mut reply: ReplyDirec
 pub(super) fn full_lines(mount: &Mount, folder: u64, from: u64, mut reply: ReplyDirectoryPlus) {
     let since = mount.epoch.now();
     let listed = answer("readdirplus", || {
-        mount.list(folder, from, &mut |line| {
+        mount.list(folder, (from, Detail::Attributes), &mut |line| {
             let is_settled = mount.is_kept(line.node, line.image.as_ref());
             let kept = mount.epoch.listed(is_settled, since);
             let attr = match line.task {

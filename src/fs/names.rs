@@ -5,10 +5,12 @@ use super::tree::Node;
 use crate::error::{Error, Result};
 use crate::image::{IdPrefix, Image, ImageId, ImageName, ImageNumber, NameFault};
 use crate::lifecycle::{Status, TaskStatus};
+use crate::registry::{Listed, ListedName};
 use crate::task::{Task, TaskNumber};
 
-/// Images that a listing reads at once.
-const PAGE: u32 = 256;
+/// Lines that a listing reads at first, and at most, at once: the kernel may take few or many.
+const PAGE_MIN: u32 = 64;
+const PAGE_MAX: u32 = 1024;
 
 /// How often it is looked for a name that comes and goes.
 const LOOKS_MAX: usize = 4;
@@ -42,6 +44,20 @@ impl Found {
     fn image(image: Image) -> Self {
         Self { image: Some(image.clone()), ..Self::plain(Node::Image(image.number)) }
     }
+}
+
+/// What a listing is to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// Names alone.
+    Names,
+    /// The records as well.
+    Attributes,
+}
+
+/// How many lines are read at once, again and again.
+fn pages() -> impl Iterator<Item = u32> {
+    std::iter::successors(Some(PAGE_MIN), |page| Some(page.saturating_mul(2).min(PAGE_MAX)))
 }
 
 impl Mount {
@@ -144,7 +160,7 @@ impl Mount {
     pub(crate) fn list(
         &self,
         folder: u64,
-        from: u64,
+        (from, detail): (u64, Detail),
         take: &mut dyn FnMut(Line) -> bool,
     ) -> Result<()> {
         let folder = Self::node(folder)?;
@@ -157,8 +173,8 @@ impl Mount {
             }
         }
         match folder {
-            Node::Folder(status) => self.list_images(Some(status), from, take),
-            Node::ById => self.list_images(None, from, take),
+            Node::Folder(status) => self.list_images(Some(status), (from, detail), take),
+            Node::ById => self.list_images(None, (from, detail), take),
             Node::TaskFolder(status) => self.list_tasks(status, from, take),
             Node::Root
             | Node::Tasks
@@ -174,37 +190,18 @@ impl Mount {
     fn list_images(
         &self,
         status: Option<Status>,
-        from: u64,
+        (from, detail): (u64, Detail),
         take: &mut dyn FnMut(Line) -> bool,
     ) -> Result<()> {
         let mut after = ImageNumber::new(from.saturating_sub(DOTS));
-        loop {
-            let page = self.catalog.page(status, after, PAGE)?;
-            let is_last = page.len() < PAGE as usize;
-            for listed in page {
-                let image = listed.image;
-                after = image.number;
-                let next = image.number.get() + DOTS;
-                let line = match status {
-                    None => Line {
-                        node: Node::Link(image.number),
-                        name: image.id.to_string(),
-                        next,
-                        image: Some(image),
-                        task: None,
-                    },
-                    Some(_) => Line {
-                        node: Node::Image(image.number),
-                        name: if listed.is_shadowed {
-                            image.name.listed_as(image.id)
-                        } else {
-                            image.name.to_string()
-                        },
-                        next,
-                        image: Some(image),
-                        task: None,
-                    },
-                };
+        for limit in pages() {
+            let lines = match detail {
+                Detail::Names => self.names_after(status, after, limit)?,
+                Detail::Attributes => self.records_after(status, after, limit)?,
+            };
+            let is_last = lines.len() < limit as usize;
+            for line in lines {
+                after = ImageNumber::new(line.next - DOTS);
                 if !take(line) {
                     return Ok(());
                 }
@@ -213,6 +210,47 @@ impl Mount {
                 return Ok(());
             }
         }
+        Ok(())
+    }
+
+    fn names_after(
+        &self,
+        status: Option<Status>,
+        after: ImageNumber,
+        limit: u32,
+    ) -> Result<Vec<Line>> {
+        let names = self.catalog.names(status, after, limit)?;
+        let line = |listed: ListedName| {
+            let ListedName { number, id, name, is_shadowed } = listed;
+            let (node, name) = match status {
+                None => (Node::Link(number), id.to_string()),
+                Some(_) if is_shadowed => (Node::Image(number), name.listed_as(id)),
+                Some(_) => (Node::Image(number), name.into_string()),
+            };
+            Line { node, name, next: number.get() + DOTS, image: None, task: None }
+        };
+        Ok(names.into_iter().map(line).collect())
+    }
+
+    fn records_after(
+        &self,
+        status: Option<Status>,
+        after: ImageNumber,
+        limit: u32,
+    ) -> Result<Vec<Line>> {
+        let records = self.catalog.page(status, after, limit)?;
+        let line = |listed: Listed| {
+            let Listed { image, is_shadowed } = listed;
+            let (node, name) = match status {
+                None => (Node::Link(image.number), image.id.to_string()),
+                Some(_) if is_shadowed => {
+                    (Node::Image(image.number), image.name.listed_as(image.id))
+                }
+                Some(_) => (Node::Image(image.number), image.name.to_string()),
+            };
+            Line { node, name, next: image.number.get() + DOTS, image: Some(image), task: None }
+        };
+        Ok(records.into_iter().map(line).collect())
     }
 
     fn list_tasks(
@@ -222,9 +260,9 @@ impl Mount {
         take: &mut dyn FnMut(Line) -> bool,
     ) -> Result<()> {
         let mut after = TaskNumber::new(from.saturating_sub(DOTS));
-        loop {
-            let page = self.catalog.task_page(status, after, PAGE)?;
-            let is_last = page.len() < PAGE as usize;
+        for limit in pages() {
+            let page = self.catalog.task_page(status, after, limit)?;
+            let is_last = page.len() < limit as usize;
             for listed in page {
                 let task = listed.task;
                 after = task.number;
@@ -247,6 +285,7 @@ impl Mount {
                 return Ok(());
             }
         }
+        Ok(())
     }
 
     /// Where the link to an image points: the target names its status.

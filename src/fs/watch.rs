@@ -98,6 +98,7 @@ impl Watch {
         let mut state = self.state.lock();
         let writers = state.voted.remove(&number).unwrap_or_default();
         let now = Instant::now();
+        let mut is_new = false;
         for (closed_at, writer) in writers {
             let until = closed_at + WATCHED;
             if until <= now {
@@ -107,11 +108,19 @@ impl Watch {
                 log::debug!("image={id} op=watch: too many are watched already");
                 return;
             }
-            let (name, writer) = (name.clone(), Arc::new(writer));
+            let known = state.watched.iter().rev().find(|watched| {
+                // As long as it lives, no other process has its number.
+                watched.writer.process == writer.process && !watched.writer.has_ended()
+            });
+            let known = known.map(|watched| Arc::clone(&watched.writer));
+            is_new |= known.is_none();
+            let (name, writer) = (name.clone(), known.unwrap_or_else(|| Arc::new(writer)));
             state.watched.push(Watched { id, number, name, writer, until, is_taken: false });
         }
         drop(state);
-        self.ring();
+        if is_new {
+            self.ring();
+        }
     }
 
     /// Whether a process has just published the image.
@@ -137,16 +146,10 @@ impl Watch {
     /// Whether a withdrawal is due that changes what a request looks at.
     pub(crate) fn concerns(&self, scope: &Scope) -> bool {
         let state = self.state.lock();
-        let concerned = state.watched.iter().filter(|watched| watched.concerns(scope));
-        let mut descriptors = Vec::new();
-        for watched in concerned {
-            if watched.is_taken {
-                return true;
-            }
-            descriptors.push(PollFd::new(&watched.writer.descriptor, PollFlags::IN));
+        if state.watched.iter().any(|watched| watched.is_taken && watched.concerns(scope)) {
+            return true;
         }
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        !descriptors.is_empty() && poll(&mut descriptors, Some(&now)).is_ok_and(|ready| ready > 0)
+        !ended(&state.writers(|watched| watched.concerns(scope))).is_empty()
     }
 
     /// Waits for the withdrawals that concern a request, doing those that nobody does yet.
@@ -194,8 +197,7 @@ impl Watch {
         };
         let (writers, next): (Vec<Arc<Writer>>, Option<Instant>) = {
             let state = self.state.lock();
-            let writers = state.watched.iter().map(|watched| Arc::clone(&watched.writer));
-            (writers.collect(), state.watched.iter().map(|watched| watched.until).min())
+            (state.writers(|_| true), state.watched.iter().map(|watched| watched.until).min())
         };
         let is_idle = writers.is_empty() && mount.claims.is_empty();
         let mut all = vec![PollFd::new(bell, PollFlags::IN)];
@@ -238,16 +240,43 @@ impl Watch {
     fn take_ended(&self) -> Option<(ImageId, Arc<Writer>)> {
         let now = Instant::now();
         let mut state = self.state.lock();
+        let all = ended(&state.writers(|watched| !watched.is_taken));
+        let has_ended = |writer: &Arc<Writer>| all.iter().any(|ended| Arc::ptr_eq(ended, writer));
         state.watched.retain(|watched| {
-            watched.is_taken || watched.until > now || watched.writer.has_ended()
+            watched.is_taken || watched.until > now || has_ended(&watched.writer)
         });
         let ended = state
             .watched
             .iter_mut()
-            .find(|watched| !watched.is_taken && watched.writer.has_ended())?;
+            .find(|watched| !watched.is_taken && has_ended(&watched.writer))?;
         ended.is_taken = true;
         Some((ended.id, Arc::clone(&ended.writer)))
     }
+}
+
+impl State {
+    /// The writers of some that are watched, each once as far as they stand together.
+    fn writers(&self, is_wanted: impl Fn(&Watched) -> bool) -> Vec<Arc<Writer>> {
+        let mut writers: Vec<Arc<Writer>> = Vec::new();
+        for watched in self.watched.iter().filter(|watched| is_wanted(watched)) {
+            if !writers.last().is_some_and(|last| Arc::ptr_eq(last, &watched.writer)) {
+                writers.push(Arc::clone(&watched.writer));
+            }
+        }
+        writers
+    }
+}
+
+/// Those of some writers that have ended.
+fn ended(writers: &[Arc<Writer>]) -> Vec<Arc<Writer>> {
+    let mut all: Vec<_> =
+        writers.iter().map(|writer| PollFd::new(&writer.descriptor, PollFlags::IN)).collect();
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    if all.is_empty() || poll(&mut all, Some(&now)).is_ok_and(|ready| ready == 0) {
+        return Vec::new();
+    }
+    let is_ended = |one: &PollFd<'_>| !one.revents().is_empty();
+    writers.iter().zip(&all).filter(|(_, one)| is_ended(one)).map(|(w, _)| Arc::clone(w)).collect()
 }
 
 impl Watched {

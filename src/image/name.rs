@@ -70,6 +70,12 @@ impl ImageName {
         Ok(Self(text.to_owned()))
     }
 
+    /// The name as text that is its caller's.
+    #[must_use]
+    pub fn into_string(self) -> String {
+        self.0
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use super::{
-    Change, ClockMark, Draft, Durability, Key, Listed, ListedTask, Reclaim, Registry,
+    Change, ClockMark, Draft, Durability, Key, Listed, ListedName, ListedTask, Reclaim, Registry,
     TRANSITIONS_KEPT, TaskKey, Total, Transition,
 };
 use crate::error::{Error, Result};
@@ -45,10 +45,23 @@ impl SqliteRegistry {
     /// # Errors
     /// It can't be opened, is not a registry, or was made by a newer sps.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::begin(path, false)
+    }
+
+    /// The same, for whoever makes a great many records: no commit waits for the disk, and he syncs it at
+    /// the end.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_bulk(path: &Path) -> Result<Self> {
+        Self::begin(path, true)
+    }
+
+    fn begin(path: &Path, is_bulk: bool) -> Result<Self> {
         let mut connection = Connection::open(path).map_err(registry_error)?;
         schema::prepare(&mut connection)?;
         let checkpointer = open_again(path)?;
-        let writer = Writer::start(connection, checkpointer)?;
+        let writer = Writer::start(connection, checkpointer, is_bulk)?;
         Ok(Self { path: path.to_owned(), writer, readers: Mutex::new(Vec::new()) })
     }
 
@@ -82,6 +95,30 @@ impl SqliteRegistry {
             let sql = format!("SELECT {} FROM tasks t WHERE {condition}", task::COLUMNS);
             connection.prepare_cached(&sql)?.query_row(values, task_of).optional()
         })
+    }
+
+    /// Some columns of the images of a status, or of all, and after them whether the image is shadowed.
+    fn lines<T>(
+        &self,
+        columns: &str,
+        status: Option<Status>,
+        (after, limit): (ImageNumber, u32),
+        take: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
+        let after = column(after.get())?;
+        let Some(status) = status else {
+            let sql = format!(
+                "SELECT {columns}, 0 FROM images i WHERE i.number > ?1 ORDER BY i.number LIMIT ?2"
+            );
+            return self.many(&sql, params![after, limit], take);
+        };
+        // Where only one image of a name has the status there is nothing to look for.
+        let shadowed = if status.has_unique_names() { "0" } else { SHADOWED };
+        let sql = format!(
+            "SELECT {columns}, {shadowed} FROM images i
+             WHERE i.status = ?1 AND i.number > ?2 ORDER BY i.number LIMIT ?3"
+        );
+        self.many(&sql, params![status.name(), after, limit], take)
     }
 
     fn many<T>(
@@ -139,28 +176,26 @@ impl Registry for SqliteRegistry {
     }
 
     fn page(&self, status: Option<Status>, after: ImageNumber, limit: u32) -> Result<Vec<Listed>> {
-        let listed = |row: &Row<'_>| {
-            Ok(Listed { image: image_of(row)?, is_shadowed: row.get("is_shadowed")? })
-        };
-        let after = column(after.get())?;
-        match status {
-            Some(status) => self.many(
-                &format!(
-                    "SELECT {COLUMNS}, {SHADOWED} AS is_shadowed FROM images i
-                     WHERE i.status = ?1 AND i.number > ?2 ORDER BY i.number LIMIT ?3"
-                ),
-                params![status.name(), after, limit],
-                listed,
-            ),
-            None => self.many(
-                &format!(
-                    "SELECT {COLUMNS}, {SHADOWED} AS is_shadowed FROM images i
-                     WHERE i.number > ?1 ORDER BY i.number LIMIT ?2"
-                ),
-                params![after, limit],
-                listed,
-            ),
-        }
+        let columns = COLUMNS.matches(',').count() + 1;
+        self.lines(COLUMNS, status, (after, limit), |row| {
+            Ok(Listed { image: image_of(row)?, is_shadowed: row.get(columns)? })
+        })
+    }
+
+    fn names(
+        &self,
+        status: Option<Status>,
+        after: ImageNumber,
+        limit: u32,
+    ) -> Result<Vec<ListedName>> {
+        self.lines("i.number, i.id, i.name", status, (after, limit), |row| {
+            Ok(ListedName {
+                number: ImageNumber::new(record::unsigned(row.get(0)?)?),
+                id: ImageId::from_bytes(row.get(1)?),
+                name: record::name_of(row, 2)?,
+                is_shadowed: row.get(3)?,
+            })
+        })
     }
 
     fn is_shadowed(&self, image: &Image) -> Result<bool> {

@@ -15,6 +15,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Space, Store, StoreFile};
 use crate::error::{Error, Result};
@@ -50,11 +51,16 @@ const DAMAGED: u32 = 0o500;
 pub struct OpenOptions {
     /// Take a network or FUSE filesystem too, where locks and durability are in doubt.
     pub any_filesystem: bool,
+    /// Wait for no disk: whoever fills the store syncs it at the end.
+    pub is_bulk: bool,
 }
 
 /// A store on the disk of this machine, locked against a second daemon.
 pub struct LocalStore {
     root: PathBuf,
+    /// Whether all of the reserve is kept.
+    is_reserved: AtomicBool,
+    is_bulk: bool,
     _lock: Lock,
 }
 
@@ -75,7 +81,12 @@ impl LocalStore {
             make_directory(&root.join(part))?;
         }
         sync_directory(root)?;
-        Ok(Self { root: root.to_owned(), _lock: lock })
+        Ok(Self {
+            root: root.to_owned(),
+            is_reserved: AtomicBool::new(false),
+            is_bulk: options.is_bulk,
+            _lock: lock,
+        })
     }
 
     /// Where the registry of this store is.
@@ -137,6 +148,10 @@ impl LocalStore {
         }
     }
 
+    fn sync_directory(&self, path: &Path) -> Result<()> {
+        if self.is_bulk { Ok(()) } else { sync_directory(path) }
+    }
+
     fn entries(&self, directory: &Path) -> Result<Vec<PathBuf>> {
         std::fs::read_dir(directory)
             .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
@@ -180,6 +195,9 @@ impl Store for LocalStore {
     }
 
     fn sync(&self, staged: &StoreFile) -> Result<()> {
+        if self.is_bulk {
+            return Ok(());
+        }
         staged.sync()?;
         sync_directory(&self.root.join(STAGING))
     }
@@ -191,7 +209,7 @@ impl Store for LocalStore {
         let directory = self.blob_directory(&seal.digest);
         if is_there {
             // Who named it may have died before that was durable.
-            sync_directory(&directory)?;
+            self.sync_directory(&directory)?;
             return self.remove(&staged);
         }
         if self.length_of(&directory)?.is_none() {
@@ -201,7 +219,7 @@ impl Store for LocalStore {
         std::fs::set_permissions(&staged, std::fs::Permissions::from_mode(SEALED))
             .and_then(|()| std::fs::rename(&staged, &blob))
             .map_err(self.failed("seal", &staged))?;
-        sync_directory(&directory)
+        self.sync_directory(&directory)
     }
 
     fn discard(&self, id: ImageId) -> Result<()> {
@@ -284,7 +302,7 @@ impl Store for LocalStore {
             .open(&draft)
             .and_then(|mut file| {
                 file.write_all(text.as_bytes())?;
-                file.sync_data()
+                if self.is_bulk { Ok(()) } else { file.sync_data() }
             })
             .and_then(|()| std::fs::rename(&draft, &path))
             .inspect_err(|_| {
@@ -292,7 +310,7 @@ impl Store for LocalStore {
                 let _ = std::fs::remove_file(&draft);
             })
             .map_err(self.failed("write", &path))?;
-        sync_directory(&self.root.join(MANIFESTS))
+        self.sync_directory(&self.root.join(MANIFESTS))
     }
 
     fn drop_manifest(&self, id: ImageId) -> Result<()> {
@@ -310,6 +328,9 @@ impl Store for LocalStore {
     }
 
     fn keep_reserve(&self) {
+        if self.is_reserved.load(Ordering::Acquire) {
+            return;
+        }
         let path = self.root.join(RESERVE);
         let kept = File::options()
             .write(true)
@@ -321,12 +342,14 @@ impl Store for LocalStore {
                 let all = rustix::fs::FallocateFlags::empty();
                 rustix::fs::fallocate(&file, all, 0, RESERVE_BYTES).map_err(Into::into)
             });
-        if let Err(error) = kept {
-            log::debug!("op=keep_reserve: {error}");
+        match kept {
+            Ok(()) => self.is_reserved.store(true, Ordering::Release),
+            Err(error) => log::debug!("op=keep_reserve: {error}"),
         }
     }
 
     fn yield_reserve(&self) {
+        self.is_reserved.store(false, Ordering::Release);
         let path = self.root.join(RESERVE);
         let yielded = File::options().write(true).open(&path).and_then(|file| {
             let kept = file.metadata()?.len();

@@ -10,11 +10,38 @@ use crate::image::{
 use crate::lifecycle::Status;
 use crate::registry::Draft;
 
-/// The columns that [`image_of`] reads, of a table that is called `i`.
+/// The columns that [`image_of`] reads by their place, of a table that is called `i`.
 pub(super) const COLUMNS: &str = "i.number, i.id, i.version, i.name, i.status, i.content, i.digest,
     i.size_bytes, i.allocated_bytes, i.disk_format, i.uid, i.gid, i.mode, i.created_at,
     i.updated_at, i.status_at, i.modified_at, i.origin, i.bound_digest, i.message, i.entered_at,
     i.is_provisional, i.expected_size";
+
+/// The places of the columns: looking them up by name costs more than reading them.
+mod place {
+    pub(super) const NUMBER: usize = 0;
+    pub(super) const ID: usize = 1;
+    pub(super) const VERSION: usize = 2;
+    pub(super) const NAME: usize = 3;
+    pub(super) const STATUS: usize = 4;
+    pub(super) const CONTENT: usize = 5;
+    pub(super) const DIGEST: usize = 6;
+    pub(super) const SIZE_BYTES: usize = 7;
+    pub(super) const ALLOCATED_BYTES: usize = 8;
+    pub(super) const DISK_FORMAT: usize = 9;
+    pub(super) const UID: usize = 10;
+    pub(super) const GID: usize = 11;
+    pub(super) const MODE: usize = 12;
+    pub(super) const CREATED_AT: usize = 13;
+    pub(super) const UPDATED_AT: usize = 14;
+    pub(super) const STATUS_AT: usize = 15;
+    pub(super) const MODIFIED_AT: usize = 16;
+    pub(super) const ORIGIN: usize = 17;
+    pub(super) const BOUND_DIGEST: usize = 18;
+    pub(super) const MESSAGE: usize = 19;
+    pub(super) const ENTERED_AT: usize = 20;
+    pub(super) const IS_PROVISIONAL: usize = 21;
+    pub(super) const EXPECTED_SIZE: usize = 22;
+}
 
 /// Writes the first row of an image.
 pub(super) fn insert(connection: &Connection, draft: &Draft) -> rusqlite::Result<Image> {
@@ -111,29 +138,34 @@ pub(super) fn update(connection: &Connection, image: &Image) -> rusqlite::Result
 
 /// Reads the columns of [`COLUMNS`].
 pub(super) fn image_of(row: &Row<'_>) -> rusqlite::Result<Image> {
-    let name: String = row.get("name")?;
-    let name =
-        ImageName::new(name.as_bytes()).map_err(|fault| broken(&format!("name: {fault}")))?;
-    let origin = row.get::<_, Option<String>>("origin")?;
+    let name = name_of(row, place::NAME)?;
+    let origin = row.get::<_, Option<String>>(place::ORIGIN)?;
     let time = |column| row.get(column).map(Timestamp::from_nanoseconds);
     Ok(Image {
-        id: ImageId::from_bytes(row.get("id")?),
-        number: ImageNumber::new(unsigned(row.get("number")?)?),
-        version: unsigned(row.get("version")?)?,
+        id: ImageId::from_bytes(row.get(place::ID)?),
+        number: ImageNumber::new(unsigned(row.get(place::NUMBER)?)?),
+        version: unsigned(row.get(place::VERSION)?)?,
         name,
-        status: status_of(row.get_ref("status")?)?,
+        status: status_of(row.get_ref(place::STATUS)?)?,
         content: content_of(row)?,
-        ownership: Ownership { uid: row.get("uid")?, gid: row.get("gid")?, mode: row.get("mode")? },
-        created_at: time("created_at")?,
-        updated_at: time("updated_at")?,
-        status_at: time("status_at")?,
-        modified_at: time("modified_at")?,
+        ownership: Ownership {
+            uid: row.get(place::UID)?,
+            gid: row.get(place::GID)?,
+            mode: row.get(place::MODE)?,
+        },
+        created_at: time(place::CREATED_AT)?,
+        updated_at: time(place::UPDATED_AT)?,
+        status_at: time(place::STATUS_AT)?,
+        modified_at: time(place::MODIFIED_AT)?,
         origin: origin.as_deref().map(status_named).transpose()?,
-        bound_digest: row.get::<_, Option<[u8; 32]>>("bound_digest")?.map(Digest::from_bytes),
-        entered_at: store_time(row)?,
-        is_provisional: row.get("is_provisional")?,
-        expected_size: row.get::<_, Option<i64>>("expected_size")?.map(unsigned).transpose()?,
-        message: row.get("message")?,
+        bound_digest: row.get::<_, Option<[u8; 32]>>(place::BOUND_DIGEST)?.map(Digest::from_bytes),
+        entered_at: StoreTime::from_nanoseconds(unsigned(row.get(place::ENTERED_AT)?)?),
+        is_provisional: row.get(place::IS_PROVISIONAL)?,
+        expected_size: row
+            .get::<_, Option<i64>>(place::EXPECTED_SIZE)?
+            .map(unsigned)
+            .transpose()?,
+        message: row.get(place::MESSAGE)?,
     })
 }
 
@@ -147,8 +179,8 @@ const fn kind(content: &Content) -> &'static str {
 }
 
 fn content_of(row: &Row<'_>) -> rusqlite::Result<Content> {
-    let kind: String = row.get("content")?;
-    match kind.as_str() {
+    let kind = row.get_ref(place::CONTENT)?.as_str().map_err(|error| broken(&error.to_string()))?;
+    match kind {
         "absent" => Ok(Content::Absent),
         "staged" => Ok(Content::Staged),
         "sealed" => Ok(Content::Sealed(seal_of(row)?)),
@@ -158,14 +190,21 @@ fn content_of(row: &Row<'_>) -> rusqlite::Result<Content> {
 }
 
 fn seal_of(row: &Row<'_>) -> rusqlite::Result<Seal> {
-    let format: String = row.get("disk_format")?;
+    let format = row.get_ref(place::DISK_FORMAT)?;
+    let format = format.as_str().map_err(|error| broken(&error.to_string()))?;
     Ok(Seal {
-        digest: Digest::from_bytes(row.get("digest")?),
-        size_bytes: unsigned(row.get("size_bytes")?)?,
-        allocated_bytes: unsigned(row.get("allocated_bytes")?)?,
-        format: DiskFormat::from_name(&format)
+        digest: Digest::from_bytes(row.get(place::DIGEST)?),
+        size_bytes: unsigned(row.get(place::SIZE_BYTES)?)?,
+        allocated_bytes: unsigned(row.get(place::ALLOCATED_BYTES)?)?,
+        format: DiskFormat::from_name(format)
             .ok_or_else(|| broken(&format!("disk_format {format:?}")))?,
     })
+}
+
+/// The name in a column.
+pub(super) fn name_of(row: &Row<'_>, column: usize) -> rusqlite::Result<ImageName> {
+    let name = row.get_ref(column)?.as_bytes().map_err(|error| broken(&error.to_string()))?;
+    ImageName::new(name).map_err(|fault| broken(&format!("name: {fault}")))
 }
 
 /// The status that a column names.
@@ -198,4 +237,43 @@ pub(super) fn signed(value: u64) -> rusqlite::Result<i64> {
 pub(super) fn broken(what: &str) -> rusqlite::Error {
     let fault = FromSqlError::Other(what.into());
     rusqlite::Error::FromSqlConversionFailure(0, Type::Text, fault.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_column_is_read_from_its_place() {
+        let listed: Vec<&str> = COLUMNS.split(',').map(|column| column.trim()).collect();
+        let places = [
+            (place::NUMBER, "i.number"),
+            (place::ID, "i.id"),
+            (place::VERSION, "i.version"),
+            (place::NAME, "i.name"),
+            (place::STATUS, "i.status"),
+            (place::CONTENT, "i.content"),
+            (place::DIGEST, "i.digest"),
+            (place::SIZE_BYTES, "i.size_bytes"),
+            (place::ALLOCATED_BYTES, "i.allocated_bytes"),
+            (place::DISK_FORMAT, "i.disk_format"),
+            (place::UID, "i.uid"),
+            (place::GID, "i.gid"),
+            (place::MODE, "i.mode"),
+            (place::CREATED_AT, "i.created_at"),
+            (place::UPDATED_AT, "i.updated_at"),
+            (place::STATUS_AT, "i.status_at"),
+            (place::MODIFIED_AT, "i.modified_at"),
+            (place::ORIGIN, "i.origin"),
+            (place::BOUND_DIGEST, "i.bound_digest"),
+            (place::MESSAGE, "i.message"),
+            (place::ENTERED_AT, "i.entered_at"),
+            (place::IS_PROVISIONAL, "i.is_provisional"),
+            (place::EXPECTED_SIZE, "i.expected_size"),
+        ];
+        assert_eq!(listed.len(), places.len());
+        for (place, column) in places {
+            assert_eq!(listed.get(place), Some(&column));
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! The tables, their versions, and how an older database is brought up to date.
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::registry_error;
@@ -145,7 +146,9 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<()> {
         )));
     }
     connection.pragma_update(None, "journal_mode", "wal").map_err(registry_error)?;
-    tune(connection).map_err(registry_error)?;
+    tune(connection)
+        .and_then(|()| connection.pragma_update(None, "cache_size", WRITER_CACHE))
+        .map_err(registry_error)?;
     let done = usize::try_from(version).unwrap_or(0);
     for (to, sql) in (1i64..).zip(MIGRATIONS).skip(done) {
         migrate(connection, sql, to).map_err(registry_error)?;
@@ -165,13 +168,20 @@ fn count_time_from_now(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// What a connection keeps of the database in memory, in the unit of SQLite: KiB, negative. Each reader has
+/// a little; who writes touches many pages again and again.
+const READER_CACHE: i64 = -1024;
+const WRITER_CACHE: i64 = -16384;
+
 /// Sets up a connection, whichever it is.
 pub(super) fn tune(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
     connection.set_prepared_statement_cache_capacity(64);
+    // A plan is made once: none depends on the values that are asked for.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // The writer leaves checkpoints to a thread of their own; see `writer`.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    connection.pragma_update(None, "cache_size", -1024)
+    connection.pragma_update(None, "cache_size", READER_CACHE)
 }
 
 fn migrate(connection: &mut Connection, sql: &str, to: i64) -> rusqlite::Result<()> {

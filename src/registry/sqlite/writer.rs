@@ -1,20 +1,21 @@
-//! The one thread that writes, and the one that moves what was written from the log to the table.
+//! Who writes, and the thread that moves what was written from the log to the table.
 //!
-//! Whoever changes something hands over a [`Job`] and waits. The thread takes all jobs that wait, up to a
+//! Whoever changes something puts down a [`Job`]. Who finds nobody writing takes all jobs that wait, up to a
 //! bound, applies each in a savepoint of one transaction, and commits once: durable if any of them asked
-//! for it. A job that conflicts is rolled back alone.
+//! for it. The others wait until theirs is done, or it is their turn to write. A job that conflicts is rolled
+//! back alone.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::JoinHandle;
 
+use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 
 use super::registry_error;
 use crate::error::{Error, Result};
 use crate::registry::Durability;
-
-/// Jobs that may wait; a thread that brings one more waits for room.
-const QUEUE_MAX: usize = 1024;
 
 /// Jobs that share a transaction at most.
 const GROUP_MAX: usize = 256;
@@ -28,114 +29,186 @@ type Answer = Box<dyn FnOnce(&Result<()>) + Send>;
 /// The work of a job in an open transaction, if that could be opened.
 type Work = Box<dyn FnOnce(&Connection, &Result<()>) -> Answer + Send>;
 
-/// What the writer is asked to do.
+/// What is to be written.
 struct Job {
     durability: Durability,
     work: Work,
 }
 
-/// The handle to the writing thread. Dropping it ends the thread when all jobs are done.
+/// The connection that writes, and what it is set to.
+struct Pen {
+    connection: Connection,
+    is_durable: bool,
+    /// Nothing waits for the disk.
+    is_bulk: bool,
+    groups: u64,
+}
+
+#[derive(Default)]
+struct Desk {
+    jobs: VecDeque<Job>,
+    /// None while somebody writes.
+    pen: Option<Pen>,
+}
+
+/// All that wants to be written.
 pub(super) struct Writer {
-    jobs: Option<SyncSender<Job>>,
-    threads: Vec<JoinHandle<()>>,
+    desk: Mutex<Desk>,
+    free: Condvar,
+    ticks: Option<SyncSender<()>>,
+    checkpoints: Option<JoinHandle<()>>,
 }
 
 impl Writer {
-    /// Starts the two threads.
-    pub(super) fn start(connection: Connection, checkpointer: Connection) -> Result<Self> {
-        let (jobs, inbox) = mpsc::sync_channel(QUEUE_MAX);
+    /// Starts the thread of the checkpoints.
+    pub(super) fn start(
+        connection: Connection,
+        checkpointer: Connection,
+        is_bulk: bool,
+    ) -> Result<Self> {
         let (ticks, alarm) = mpsc::sync_channel(1);
-        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new()
-                .name(name.into())
-                .spawn(work)
-                .map_err(|error| Error::io("start thread", name, error))
-        };
-        let threads = vec![
-            spawn("registry", Box::new(move || write_groups(connection, &inbox, &ticks)))?,
-            spawn("checkpoint", Box::new(move || checkpoint(&checkpointer, &alarm)))?,
-        ];
-        Ok(Self { jobs: Some(jobs), threads })
+        begin_durably(&connection, false).map_err(registry_error)?;
+        let name = "checkpoint";
+        let checkpoints = std::thread::Builder::new()
+            .name(name.into())
+            .spawn(move || checkpoint(&checkpointer, &alarm))
+            .map_err(|error| Error::io("start thread", name, error))?;
+        let pen = Pen { connection, is_durable: false, is_bulk, groups: 0 };
+        Ok(Self {
+            desk: Mutex::new(Desk { jobs: VecDeque::new(), pen: Some(pen) }),
+            free: Condvar::new(),
+            ticks: Some(ticks),
+            checkpoints: Some(checkpoints),
+        })
     }
 
-    /// Hands work over and waits until it is committed.
+    /// Has work done, and waits until it is committed.
     pub(super) fn submit<T: Send + 'static>(
         &self,
         durability: Durability,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let stopped = || Error::Registry { what: "it has stopped".into(), is_full: false };
-        let (reply, outcome) = mpsc::sync_channel(1);
+        let outcome: Arc<Mutex<Option<Result<T>>>> = Arc::default();
+        let answered = Arc::clone(&outcome);
         let work: Work = Box::new(move |connection, begun| {
             let made = in_savepoint(connection, begun, || work(connection));
             Box::new(move |committed| {
-                // Whoever asked may be gone; then nobody wants the answer.
-                let _ = reply.send(committed.clone().and(made));
+                *answered.lock() = Some(committed.clone().and(made));
             })
         });
-        let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
-        jobs.send(Job { durability, work }).map_err(|_| stopped())?;
-        outcome.recv().map_err(|_| stopped())?
+        let mut desk = self.desk.lock();
+        desk.jobs.push_back(Job { durability, work });
+        loop {
+            if let Some(outcome) = outcome.lock().take() {
+                return outcome;
+            }
+            if Arc::strong_count(&outcome) == 1 {
+                // It was dropped undone: whoever did it ended in a panic.
+                return Err(Error::Fault("registry"));
+            }
+            let Some(pen) = desk.pen.take() else {
+                self.free.wait(&mut desk);
+                continue;
+            };
+            let mut pen = Taken { writer: self, pen: Some(pen) };
+            let count = desk.jobs.len().min(GROUP_MAX);
+            let group: Vec<Job> = desk.jobs.drain(..count).collect();
+            drop(desk);
+            if let Some(pen) = &mut pen.pen {
+                pen.write(group);
+                if pen.groups.is_multiple_of(GROUPS_A_CHECKPOINT)
+                    && let Some(ticks) = &self.ticks
+                {
+                    // A checkpoint that is under way is enough.
+                    let _ = ticks.try_send(());
+                }
+            }
+            drop(pen);
+            desk = self.desk.lock();
+        }
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        drop(self.jobs.take());
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                log::error!("a thread of the registry ended in a panic");
+        if let Some(pen) = self.desk.lock().pen.take()
+            && let Err((_, error)) = pen.connection.close()
+        {
+            log::warn!("closing the registry: {error}");
+        }
+        drop(self.ticks.take());
+        if self.checkpoints.take().is_some_and(|thread| thread.join().is_err()) {
+            log::error!("a thread of the registry ended in a panic");
+        }
+    }
+}
+
+/// The pen in somebody's hand; he lays it back, whatever happens to him.
+struct Taken<'a> {
+    writer: &'a Writer,
+    pen: Option<Pen>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if let Some(pen) = &self.pen
+            && !pen.connection.is_autocommit()
+            && let Err(error) = pen.connection.execute_batch("ROLLBACK")
+        {
+            log::error!("rolling the registry back: {error}");
+        }
+        self.writer.desk.lock().pen = self.pen.take();
+        self.writer.free.notify_all();
+    }
+}
+
+impl Pen {
+    /// Applies a group and answers each job of it.
+    fn write(&mut self, group: Vec<Job>) {
+        let durable = group.iter().any(|job| job.durability == Durability::Durable);
+        let begun = self.begin(durable).map_err(registry_error);
+        let connection = &self.connection;
+        let answers: Vec<Answer> =
+            group.into_iter().map(|job| (job.work)(connection, &begun)).collect();
+        let committed = begun.and_then(|()| {
+            // A full disk ends the whole transaction by itself.
+            if connection.is_autocommit() {
+                Err(full())
+            } else {
+                end(connection).map_err(registry_error)
             }
+        });
+        self.groups += 1;
+        for answer in answers {
+            answer(&committed);
         }
+    }
+
+    fn begin(&mut self, durable: bool) -> rusqlite::Result<()> {
+        let durable = durable && !self.is_bulk;
+        if self.is_durable != durable {
+            begin_durably(&self.connection, durable)?;
+            self.is_durable = durable;
+        }
+        run(&self.connection, "BEGIN IMMEDIATE")
     }
 }
 
-fn write_groups(connection: Connection, inbox: &Receiver<Job>, ticks: &SyncSender<()>) {
-    let mut groups: u64 = 0;
-    while let Ok(first) = inbox.recv() {
-        let group: Vec<Job> =
-            std::iter::once(first).chain(inbox.try_iter().take(GROUP_MAX - 1)).collect();
-        write_group(&connection, group);
-        groups += 1;
-        if groups.is_multiple_of(GROUPS_A_CHECKPOINT) {
-            // A checkpoint that is under way is enough.
-            let _ = ticks.try_send(());
-        }
-    }
-    if let Err((_, error)) = connection.close() {
-        log::warn!("closing the registry: {error}");
-    }
+fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(|_| ())
 }
 
-fn write_group(connection: &Connection, group: Vec<Job>) {
-    let durable = group.iter().any(|job| job.durability == Durability::Durable);
-    let begun = begin(connection, durable).map_err(registry_error);
-    let answers: Vec<Answer> =
-        group.into_iter().map(|job| (job.work)(connection, &begun)).collect();
-    let committed = begun.and_then(|()| {
-        // A full disk ends the whole transaction by itself.
-        if connection.is_autocommit() {
-            Err(full())
-        } else {
-            end(connection).map_err(registry_error)
-        }
-    });
-    for answer in answers {
-        answer(&committed);
-    }
+/// Sets whether commits wait for the disk.
+fn begin_durably(connection: &Connection, durable: bool) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" })
 }
 
 fn full() -> Error {
     Error::Registry { what: "the disk is full".into(), is_full: true }
 }
 
-fn begin(connection: &Connection, durable: bool) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" })?;
-    connection.execute_batch("BEGIN IMMEDIATE")
-}
-
 fn end(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch("COMMIT").inspect_err(|_| {
+    run(connection, "COMMIT").inspect_err(|_| {
         // A COMMIT that failed can leave the transaction open.
         if !connection.is_autocommit()
             && let Err(error) = connection.execute_batch("ROLLBACK")
@@ -154,12 +227,12 @@ fn in_savepoint<T>(
     if connection.is_autocommit() {
         return Err(full());
     }
-    connection.execute_batch("SAVEPOINT job").map_err(registry_error)?;
+    run(connection, "SAVEPOINT job").map_err(registry_error)?;
     let made = work();
-    let end = if made.is_ok() { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" };
     // A full disk ends the whole transaction by itself; then there is no savepoint to end.
     if !connection.is_autocommit() {
-        connection.execute_batch(end).map_err(registry_error)?;
+        let undone = if made.is_ok() { Ok(()) } else { run(connection, "ROLLBACK TO job") };
+        undone.and_then(|()| run(connection, "RELEASE job")).map_err(registry_error)?;
     }
     made
 }
