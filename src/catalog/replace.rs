@@ -22,6 +22,9 @@ const REMEMBERED: Duration = Duration::from_secs(10);
 /// Images that are remembered at most.
 const RECENTS_MAX: usize = 4096;
 
+/// How long it is waited at least between two looks for what need not be remembered.
+const PAUSE: Duration = Duration::from_secs(1);
+
 struct Recent {
     replaced: Option<ImageId>,
     until: Instant,
@@ -30,7 +33,14 @@ struct Recent {
 /// What was published lately, and what it replaced. The mutex guards the map alone.
 #[derive(Default)]
 pub(super) struct Recents {
-    published: Mutex<HashMap<ImageId, Recent>>,
+    published: Mutex<Published>,
+}
+
+#[derive(Default)]
+struct Published {
+    all: HashMap<ImageId, Recent>,
+    /// When it is worth while to look again for what need not be remembered any more.
+    cleared: Option<Instant>,
 }
 
 impl Recents {
@@ -38,24 +48,25 @@ impl Recents {
     pub(super) fn note(&self, id: ImageId, replaced: Option<ImageId>) {
         let now = Instant::now();
         let mut published = self.published.lock();
-        if published.len() >= RECENTS_MAX {
-            published.retain(|_, recent| recent.until > now);
+        if published.all.len() >= RECENTS_MAX && published.cleared.is_none_or(|at| at <= now) {
+            published.all.retain(|_, recent| recent.until > now);
+            published.cleared = Some(now + PAUSE);
         }
-        if published.len() < RECENTS_MAX {
-            published.insert(id, Recent { replaced, until: now + REMEMBERED });
+        if published.all.len() < RECENTS_MAX {
+            published.all.insert(id, Recent { replaced, until: now + REMEMBERED });
         }
     }
 
     /// Notes what an image that was published lately has replaced since, by a rename.
     pub(super) fn renamed(&self, id: ImageId, replaced: ImageId) {
-        if let Some(recent) = self.published.lock().get_mut(&id) {
+        if let Some(recent) = self.published.lock().all.get_mut(&id) {
             recent.replaced = Some(replaced);
         }
     }
 
     /// What an image replaced, if it was published lately.
     pub(super) fn replaced_by(&self, id: ImageId) -> Option<ImageId> {
-        self.published.lock().get(&id).and_then(|recent| recent.replaced)
+        self.published.lock().all.get(&id).and_then(|recent| recent.replaced)
     }
 }
 

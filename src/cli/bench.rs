@@ -88,7 +88,7 @@ impl Filler {
         let uid = rustix::process::geteuid().as_raw();
         let gid = rustix::process::getegid().as_raw();
         let ownership = Ownership { uid, gid, mode: 0o644 };
-        let image = self.catalog.queue(named(number)?, Status::Active, ownership)?;
+        let image = self.catalog.queue(named(number)?, Status::Queued, ownership)?;
         let session = self.catalog.open_upload(&image, Actor { uid })?;
         let filled = if number < self.contents {
             let data = content(number, self.size_bytes);

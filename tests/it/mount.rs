@@ -14,6 +14,7 @@ mod remove;
 mod reopen;
 mod replace;
 mod settled;
+mod speed;
 mod staging;
 mod tasks;
 mod time;

@@ -347,3 +347,23 @@ fn the_clock_is_noted_and_the_holders_of_a_content_are_found() {
         assert_eq!((holders(3, 9), holders(3, 1), holders(4, 9)), (2, 1, 0));
     });
 }
+
+#[test]
+fn the_log_begins_anew_however_much_is_written_without_a_pause() {
+    const WAL_BYTES_MAX: u64 = 64 << 20;
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("sps.db");
+    let registry = SqliteRegistry::open(&path).expect("a registry");
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..3000 {
+                    registry.create(draft("x")).expect("recorded");
+                }
+            });
+        }
+    });
+    // All that was written comes to several times as much.
+    let log = std::fs::metadata(path.with_extension("db-wal")).expect("a log").len();
+    assert!(log < WAL_BYTES_MAX, "{} MiB", log >> 20);
+}

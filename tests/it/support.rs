@@ -392,6 +392,8 @@ pub fn signal(pid: i32, name: &str) {
         "KILL" => rustix::process::Signal::KILL,
         "TERM" => rustix::process::Signal::TERM,
         "INT" => rustix::process::Signal::INT,
+        "STOP" => rustix::process::Signal::STOP,
+        "CONT" => rustix::process::Signal::CONT,
         other => panic!("signal {other}"),
     };
     // It may have ended by itself.

@@ -174,7 +174,9 @@ const READER_CACHE: i64 = -1024;
 const WRITER_CACHE: i64 = -16384;
 
 /// Sets up a connection, whichever it is.
-pub(super) fn tune(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn tune(connection: &mut Connection) -> rusqlite::Result<()> {
+    #[cfg(test)]
+    super::plan::note(connection);
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
     connection.set_prepared_statement_cache_capacity(64);
     // A plan is made once: none depends on the values that are asked for.

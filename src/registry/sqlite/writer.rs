@@ -1,4 +1,5 @@
-//! Who writes, and the thread that moves what was written from the log to the table.
+//! Who writes, and the thread that moves what was written from the log to the table. That thread never quite
+//! catches up with who writes, so the last of it is moved by him: only then the log begins anew.
 //!
 //! Whoever changes something puts down a [`Job`]. Who finds nobody writing takes all jobs that wait, up to a
 //! bound, applies each in a savepoint of one transaction, and commits once: durable if any of them asked
@@ -7,7 +8,8 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, SyncSender};
 use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
@@ -56,6 +58,8 @@ pub(super) struct Writer {
     desk: Mutex<Desk>,
     free: Condvar,
     ticks: Option<SyncSender<()>>,
+    /// Most of the log is in the table: whoever writes is to move the rest.
+    is_nearly_moved: Arc<AtomicBool>,
     checkpoints: Option<JoinHandle<()>>,
 }
 
@@ -67,17 +71,31 @@ impl Writer {
         is_bulk: bool,
     ) -> Result<Self> {
         let (ticks, alarm) = mpsc::sync_channel(1);
-        begin_durably(&connection, false).map_err(registry_error)?;
+        if is_bulk {
+            for connection in [&connection, &checkpointer] {
+                connection.pragma_update(None, "synchronous", "OFF").map_err(registry_error)?;
+            }
+        } else {
+            begin_durably(&connection, false).map_err(registry_error)?;
+        }
+        let is_nearly_moved: Arc<AtomicBool> = Arc::default();
+        let moved = Arc::clone(&is_nearly_moved);
         let name = "checkpoint";
         let checkpoints = std::thread::Builder::new()
             .name(name.into())
-            .spawn(move || checkpoint(&checkpointer, &alarm))
+            .spawn(move || {
+                while alarm.recv().is_ok() {
+                    checkpoint(&checkpointer);
+                    moved.store(true, Ordering::Release);
+                }
+            })
             .map_err(|error| Error::io("start thread", name, error))?;
         let pen = Pen { connection, is_durable: false, is_bulk, groups: 0 };
         Ok(Self {
             desk: Mutex::new(Desk { jobs: VecDeque::new(), pen: Some(pen) }),
             free: Condvar::new(),
             ticks: Some(ticks),
+            is_nearly_moved,
             checkpoints: Some(checkpoints),
         })
     }
@@ -116,6 +134,9 @@ impl Writer {
             drop(desk);
             if let Some(pen) = &mut pen.pen {
                 pen.write(group);
+                if self.is_nearly_moved.swap(false, Ordering::AcqRel) {
+                    checkpoint(&pen.connection);
+                }
                 if pen.groups.is_multiple_of(GROUPS_A_CHECKPOINT)
                     && let Some(ticks) = &self.ticks
                 {
@@ -243,10 +264,9 @@ pub(super) fn touch(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "user_version", version)
 }
 
-fn checkpoint(connection: &Connection, alarm: &Receiver<()>) {
-    while alarm.recv().is_ok() {
-        if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
-            log::warn!("checkpoint of the registry: {error}");
-        }
+/// Moves what is in the log to the table, as far as nobody reads what it would overwrite.
+fn checkpoint(connection: &Connection) {
+    if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+        log::warn!("checkpoint of the registry: {error}");
     }
 }
