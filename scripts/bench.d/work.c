@@ -51,9 +51,13 @@ static void mapped(const char *path, long count) {
     if (fd < 0 || fstat(fd, &found) < 0) die(path);
     volatile char *data = mmap(NULL, found.st_size, PROT_READ, MAP_SHARED, fd, 0);
     static char page[4096];
+    unsigned long long seen = 0;
     if (data == MAP_FAILED) die("mmap");
-    for (long i = 0; i < count; i++)
+    for (long i = 0; i < count; i++) {
         memcpy(page, (char *)data + next() % (found.st_size / 4096) * 4096, 4096);
+        seen += page[next() % 4096];
+    }
+    if (seen == 0) fputs("all zero\n", stderr);
     munmap((void *)data, found.st_size);
     close(fd);
 }
@@ -73,12 +77,15 @@ static void opens(const char *folder, long count, long images) {
     }
 }
 
-/* Looks names up at random. */
+/* Looks names up that lie far from each other, each once: what is looked up again the kernel has. */
 static void lookups(const char *folder, long count, long images) {
     char path[4096];
     struct stat found;
+    unsigned long long at = next();
     for (long i = 0; i < count; i++) {
-        image(path, folder, next() % images);
+        /* A prime, so that it comes by each. */
+        at += 7919;
+        image(path, folder, at % images);
         if (stat(path, &found) < 0) die(path);
     }
 }
