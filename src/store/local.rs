@@ -293,6 +293,17 @@ impl Store for LocalStore {
 
     fn put_manifest(&self, id: ImageId, text: &str) -> Result<()> {
         let path = self.manifest_path(id);
+        // One that is cut short is written again with its record, which comes after it.
+        let made = File::options().write(true).create_new(true).mode(0o600).open(&path);
+        if let Ok(mut file) = made {
+            file.write_all(text.as_bytes())
+                .and_then(|()| if self.is_bulk { Ok(()) } else { file.sync_data() })
+                .inspect_err(|_| {
+                    let _ = std::fs::remove_file(&path);
+                })
+                .map_err(self.failed("write", &path))?;
+            return self.sync_directory(&self.root.join(MANIFESTS));
+        }
         let draft = path.with_extension("json.new");
         File::options()
             .write(true)

@@ -10,9 +10,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, SyncSender};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle, Thread};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use super::registry_error;
@@ -31,10 +31,20 @@ type Answer = Box<dyn FnOnce(&Result<()>) + Send>;
 /// The work of a job in an open transaction, if that could be opened.
 type Work = Box<dyn FnOnce(&Connection, &Result<()>) -> Answer + Send>;
 
-/// What is to be written.
+/// What is to be written, and who waits for it.
 struct Job {
     durability: Durability,
     work: Work,
+    waiting: Thread,
+}
+
+/// Wakes who waits for a job when that is answered, or dropped undone.
+struct Bell(Thread);
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        self.0.unpark();
+    }
 }
 
 /// The connection that writes, and what it is set to.
@@ -56,7 +66,6 @@ struct Desk {
 /// All that wants to be written.
 pub(super) struct Writer {
     desk: Mutex<Desk>,
-    free: Condvar,
     ticks: Option<SyncSender<()>>,
     /// Most of the log is in the table: whoever writes is to move the rest.
     is_nearly_moved: Arc<AtomicBool>,
@@ -93,7 +102,6 @@ impl Writer {
         let pen = Pen { connection, is_durable: false, is_bulk, groups: 0 };
         Ok(Self {
             desk: Mutex::new(Desk { jobs: VecDeque::new(), pen: Some(pen) }),
-            free: Condvar::new(),
             ticks: Some(ticks),
             is_nearly_moved,
             checkpoints: Some(checkpoints),
@@ -108,24 +116,30 @@ impl Writer {
     ) -> Result<T> {
         let outcome: Arc<Mutex<Option<Result<T>>>> = Arc::default();
         let answered = Arc::clone(&outcome);
+        let bell = Bell(thread::current());
         let work: Work = Box::new(move |connection, begun| {
             let made = in_savepoint(connection, begun, || work(connection));
             Box::new(move |committed| {
                 *answered.lock() = Some(committed.clone().and(made));
+                drop(answered);
+                drop(bell);
             })
         });
         let mut desk = self.desk.lock();
-        desk.jobs.push_back(Job { durability, work });
+        desk.jobs.push_back(Job { durability, work, waiting: thread::current() });
         loop {
+            // Dropped undone, when whoever did it ended in a panic, it has no outcome.
+            let is_over = Arc::strong_count(&outcome) == 1;
             if let Some(outcome) = outcome.lock().take() {
                 return outcome;
             }
-            if Arc::strong_count(&outcome) == 1 {
-                // It was dropped undone: whoever did it ended in a panic.
+            if is_over {
                 return Err(Error::Fault("registry"));
             }
             let Some(pen) = desk.pen.take() else {
-                self.free.wait(&mut desk);
+                drop(desk);
+                thread::park();
+                desk = self.desk.lock();
                 continue;
             };
             let mut pen = Taken { writer: self, pen: Some(pen) };
@@ -178,8 +192,12 @@ impl Drop for Taken<'_> {
         {
             log::error!("rolling the registry back: {error}");
         }
-        self.writer.desk.lock().pen = self.pen.take();
-        self.writer.free.notify_all();
+        let mut desk = self.writer.desk.lock();
+        desk.pen = self.pen.take();
+        // Who has waited longest writes next, unless somebody comes first.
+        if let Some(next) = desk.jobs.front() {
+            next.waiting.unpark();
+        }
     }
 }
 
