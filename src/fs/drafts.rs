@@ -6,6 +6,7 @@ use fuser::FileAttr;
 use parking_lot::Mutex;
 
 use super::caller::Pid;
+use super::departures::Scope;
 use super::handles::Handle;
 use super::mount::{Asker, Mount};
 use super::tree::Node;
@@ -135,6 +136,8 @@ impl Mount {
             .map_err(|error| told(error.to_string()))
             .and_then(|text| parse_order(text).map_err(|fault| told(fault.to_string())))
             .inspect_err(|error| log::warn!("op=task errno={}: {error}", error.errno()))?;
+        // What it names may have been closed just now.
+        self.settle(&Scope::Any);
         self.catalog.order(order, draft.name.clone(), draft.author)?;
         text.is_ordered = true;
         self.tasks.wake();
