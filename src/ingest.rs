@@ -2,7 +2,7 @@
 //! are.
 //!
 //! The digest is computed while data streams in, as long as each write begins where the last ended: whoever
-//! has written hands his data to the [`Stream`] afterwards, while the next one writes. Any other order costs
+//! has written hands his data to the `Stream` afterwards, while the next one writes. Any other order costs
 //! one more reading when the upload is sealed. This module refuses to know which image it is for and what
 //! becomes of it.
 
