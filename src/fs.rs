@@ -193,7 +193,7 @@ impl Filesystem for Requests {
         if is_write {
             self.slowly(open);
         } else {
-            self.when_settled(Mount::attribute_scope(inode.0), open);
+            self.when_settled(self.mount.opening_scope(inode.0), open);
         }
     }
 

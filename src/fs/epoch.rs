@@ -25,8 +25,9 @@ const KEPT: Duration = Duration::from_secs(3600);
 /// in between passes it by.
 const LISTED: Duration = Duration::from_secs(1);
 
-/// When whoever was listing then has noted the epoch for sure.
-const NOTED: Duration = Duration::from_millis(20);
+/// When whoever was listing then has noted the epoch: most likely, and for sure.
+const NOTED: [Duration; 3] =
+    [Duration::from_millis(1), Duration::from_millis(4), Duration::from_millis(20)];
 
 /// `FUSE_NOTIFY_INC_EPOCH`: a `fuse_out_header` with the length, the code where an error would be, and no
 /// request that it answers.
@@ -81,7 +82,8 @@ impl Epoch {
         self.count.fetch_add(1, Ordering::AcqRel);
         self.tell();
         let mut listings = self.listings.lock();
-        if listings.answered_at.is_some_and(|at| at.elapsed() < NOTED) {
+        let noted: Duration = NOTED.iter().sum();
+        if listings.answered_at.is_some_and(|at| at.elapsed() < noted) {
             listings.is_due = true;
             self.due.notify_one();
         }
@@ -145,8 +147,10 @@ impl Epoch {
             }
             listings.is_due = false;
             drop(listings);
-            std::thread::sleep(NOTED);
-            self.tell();
+            for pause in NOTED {
+                std::thread::sleep(pause);
+                self.tell();
+            }
             listings = self.listings.lock();
         }
     }

@@ -226,6 +226,21 @@ impl Mount {
         }
     }
 
+    /// What the opening of a node looks at. The kernel may have kept its name from before a close: what has
+    /// the name when that is published is opened then.
+    pub(crate) fn opening_scope(&self, inode: u64) -> Scope {
+        let Some(Node::Image(number)) = Node::of_inode(inode) else {
+            return Self::attribute_scope(inode);
+        };
+        if self.is_settled(&Scope::Any) {
+            return Scope::Nothing;
+        }
+        match self.catalog.by_number(number) {
+            Ok(Some(image)) if image.status.has_unique_names() => Scope::Name(image.name),
+            Ok(_) | Err(_) => Scope::Nothing,
+        }
+    }
+
     /// What a listing looks at, at its beginning.
     pub(crate) fn listing_scope(inode: u64, offset: u64) -> Scope {
         match Node::of_inode(inode) {
