@@ -82,6 +82,11 @@ impl Upload {
         self.size_bytes
     }
 
+    /// Waits until the hash has nearly caught up with what was written.
+    pub fn wait_for_room(&self) {
+        self.stream.wait_for_room();
+    }
+
     /// Writes all of `data` at `offset`. What is answered is the turn of these bytes to be hashed, if they
     /// go on where the last ones ended; it is to be taken soon, as all that come after it wait.
     ///

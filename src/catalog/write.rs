@@ -59,6 +59,7 @@ impl Catalog {
         let is_early = data.len() >= EARLY_BYTES && !session.is_staging();
         let end = offset + data.len() as u64;
         self.shared.change(session, &mut |upload| {
+            upload.wait_for_room();
             if is_early {
                 session.grew(upload.size_bytes().max(end));
                 accept();

@@ -13,6 +13,10 @@ use crate::store::{Extent, StoreFile};
 /// From this length on all processors hash together.
 const TOGETHER_BYTES: usize = 1 << 20;
 
+/// Turns that wait to be taken at most. Whoever writes waits for one of them before he writes more, so that
+/// nobody is told to go on who is faster than the hash.
+const TURNS_MAX: u32 = 2;
+
 /// What stands for a hole when it is hashed. The kernel has one page for all of it.
 static ZEROS: [u8; 16 << 20] = [0; 16 << 20];
 
@@ -21,6 +25,8 @@ struct Hashed {
     hasher: blake3::Hasher,
     /// How many bytes are in it.
     bytes: u64,
+    /// Turns that are given and not over.
+    turns: u32,
     /// A turn was not taken: what comes after it is not in the hash.
     is_broken: bool,
 }
@@ -51,6 +57,14 @@ impl Stream {
         length as u64
     }
 
+    /// Waits until another turn may be given.
+    pub(super) fn wait_for_room(&self) {
+        let mut hashed = self.hashed.lock();
+        while hashed.turns >= TURNS_MAX {
+            self.advanced.wait(&mut hashed);
+        }
+    }
+
     /// Waits until all turns before `bytes` are taken. Answers whether they were.
     pub(super) fn settle(&self, bytes: u64) -> bool {
         let mut hashed = self.hashed.lock();
@@ -79,12 +93,13 @@ pub struct Turn {
 
 impl Turn {
     /// The turn of the bytes at `offset`, in which the disk is told to begin with `write_back`.
-    pub(super) const fn new(
+    pub(super) fn new(
         stream: Arc<Stream>,
         staged: Arc<StoreFile>,
         offset: u64,
         write_back: Option<Extent>,
     ) -> Self {
+        stream.hashed.lock().turns += 1;
         Self { stream, staged, offset, write_back, is_taken: false }
     }
 
@@ -107,9 +122,45 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if !self.is_taken {
-            self.stream.hashed.lock().is_broken = true;
-            self.stream.advanced.notify_all();
-        }
+        let mut hashed = self.stream.hashed.lock();
+        hashed.turns -= 1;
+        hashed.is_broken |= !self.is_taken;
+        drop(hashed);
+        self.stream.advanced.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn nobody_runs_ahead_of_the_hash_and_what_is_brought_out_of_order_is_hashed_in_order() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = std::fs::File::create(directory.path().join("x")).expect("a file");
+        let staged = Arc::new(StoreFile::new(file, "x".into()));
+        let stream: Arc<Stream> = Arc::default();
+        let turn = |offset| Turn::new(Arc::clone(&stream), Arc::clone(&staged), offset, None);
+        let (first, second) = (turn(0), turn(1));
+        let (sender, let_go) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                stream.wait_for_room();
+                sender.send(()).expect("heard");
+            });
+            scope.spawn(|| second.take(b"b"));
+            assert!(let_go.recv_timeout(Duration::from_millis(100)).is_err(), "it ran ahead");
+            first.take(b"a");
+            let_go.recv_timeout(Duration::from_secs(10)).expect("it goes on");
+        });
+        assert!(stream.settle(2));
+        assert_eq!(stream.digest(), Digest::from_bytes(*blake3::hash(b"ab").as_bytes()));
+        // A turn that is given up is told, and keeps nobody waiting.
+        drop(turn(2));
+        turn(3).take(b"d");
+        assert!(!stream.settle(4));
     }
 }
