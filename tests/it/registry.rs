@@ -350,14 +350,14 @@ fn the_clock_is_noted_and_the_holders_of_a_content_are_found() {
 
 #[test]
 fn the_log_begins_anew_however_much_is_written_without_a_pause() {
-    const WAL_BYTES_MAX: u64 = 64 << 20;
+    const WAL_BYTES_MAX: u64 = 512 << 20;
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("sps.db");
     let registry = SqliteRegistry::open(&path).expect("a registry");
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                for _ in 0..3000 {
+                for _ in 0..20_000 {
                     registry.create(draft("x")).expect("recorded");
                 }
             });

@@ -25,6 +25,10 @@ const GROUP_MAX: usize = 256;
 /// Groups between two checkpoints.
 const GROUPS_A_CHECKPOINT: u64 = 256;
 
+/// How long the log becomes, in pages, before whoever writes is held up for its end to be moved: that waits for
+/// the disk, as long as other work keeps that busy.
+const LOG_FRAMES_MAX: i64 = 8192;
+
 /// What is done with the outcome of a group: the answer to one job of it.
 type Answer = Box<dyn FnOnce(&Result<()>) + Send>;
 
@@ -94,8 +98,8 @@ impl Writer {
             .name(name.into())
             .spawn(move || {
                 while alarm.recv().is_ok() {
-                    checkpoint(&checkpointer);
-                    moved.store(true, Ordering::Release);
+                    let pages = checkpoint(&checkpointer);
+                    moved.store(pages > LOG_FRAMES_MAX, Ordering::Release);
                 }
             })
             .map_err(|error| Error::io("start thread", name, error))?;
@@ -282,9 +286,12 @@ pub(super) fn touch(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "user_version", version)
 }
 
-/// Moves what is in the log to the table, as far as nobody reads what it would overwrite.
-fn checkpoint(connection: &Connection) {
-    if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+/// Moves what is in the log to the table, as far as nobody reads what it would overwrite. Answers how many pages
+/// the log has: it begins anew when nothing was added meanwhile.
+fn checkpoint(connection: &Connection) -> i64 {
+    let moved = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1));
+    moved.unwrap_or_else(|error| {
         log::warn!("checkpoint of the registry: {error}");
-    }
+        0
+    })
 }
