@@ -44,6 +44,11 @@ impl Backings {
         self.is_offered.store(is_offered, Ordering::Relaxed);
     }
 
+    /// Whether it does.
+    pub(crate) fn is_offered(&self) -> bool {
+        self.is_offered.load(Ordering::Relaxed)
+    }
+
     /// Notes an opening, and says by what the kernel is to read it; by asking, if by nothing. `register`
     /// tells the kernel of a file.
     pub(crate) fn open(
@@ -82,7 +87,7 @@ impl Backings {
         file: BorrowedFd<'_>,
         register: impl FnOnce(BorrowedFd<'_>) -> std::io::Result<BackingId>,
     ) -> Option<BackingId> {
-        if !self.is_offered.load(Ordering::Relaxed) {
+        if !self.is_offered() {
             return None;
         }
         let backing = register(file);

@@ -30,6 +30,8 @@ pub(crate) enum Caching {
     Keep,
     /// The kernel may keep what it reads from now on, and writes through: the file can be mapped.
     Pages,
+    /// Every read and write is asked, and the file can be mapped all the same.
+    Mapped,
     /// Every read and write is asked.
     Direct,
 }
@@ -52,7 +54,7 @@ impl Opened {
         match self.caching {
             Caching::Keep => FopenFlags::FOPEN_KEEP_CACHE.union(FopenFlags::FOPEN_NOFLUSH),
             Caching::Pages => FopenFlags::empty(),
-            Caching::Direct => FopenFlags::FOPEN_DIRECT_IO,
+            Caching::Mapped | Caching::Direct => FopenFlags::FOPEN_DIRECT_IO,
         }
     }
 }

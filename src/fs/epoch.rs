@@ -2,7 +2,8 @@
 //!
 //! With each commit a new epoch begins: whatever name the kernel has looked up before, it looks up again.
 //! That takes no lock of a folder, so it can be told from any request. Where the kernel knows no epochs it
-//! keeps nothing.
+//! keeps nothing, and where it reads sealed data by asking it does not either: with a name it would drop the
+//! pages of the image.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
@@ -50,7 +51,8 @@ struct Listings {
 /// The epochs of a mount.
 #[derive(Default)]
 pub(crate) struct Epoch {
-    is_known: AtomicBool,
+    /// Whether the kernel is to keep anything.
+    is_kept: AtomicBool,
     line: OnceLock<Line>,
     count: AtomicU64,
     listings: Mutex<Listings>,
@@ -58,14 +60,31 @@ pub(crate) struct Epoch {
 }
 
 impl Epoch {
-    /// Notes which version of the protocol the kernel speaks.
-    pub(super) fn is_known_to(&self, version: Version) {
-        self.is_known.store((version.0, version.1) >= FIRST, Ordering::Relaxed);
+    /// Whether a kernel of that version knows epochs.
+    pub(super) fn is_known_to(version: Version) -> bool {
+        (version.0, version.1) >= FIRST
     }
 
-    /// Begins the first epoch, if the kernel knows epochs.
+    /// Has the kernel keep what it is told, from the first epoch on.
+    pub(super) fn keep(&self) {
+        self.is_kept.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the kernel keeps what it is told.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.is_kept.load(Ordering::Relaxed)
+    }
+
+    /// Ends the last epoch: the kernel is to keep nothing from now on.
+    pub(crate) fn end(&self) {
+        if self.is_kept.swap(false, Ordering::Relaxed) {
+            self.tell();
+        }
+    }
+
+    /// Begins the first epoch, if there are to be any.
     pub(super) fn begin(&self, device: BorrowedFd<'_>, notifier: Notifier) {
-        if !self.is_known.load(Ordering::Relaxed) {
+        if !self.is_kept() {
             return;
         }
         match device.try_clone_to_owned() {
@@ -73,13 +92,19 @@ impl Epoch {
                 // Nobody else sets it.
                 let _ = self.line.set(Line { device, notifier });
             }
-            Err(error) => log::warn!("op=epoch: {error}: the kernel is to keep no names"),
+            Err(error) => {
+                log::warn!("op=epoch: {error}: the kernel is to keep no names");
+                self.is_kept.store(false, Ordering::Relaxed);
+            }
         }
     }
 
     /// What was looked up before this is looked up again.
     pub(crate) fn advance(&self) {
         self.count.fetch_add(1, Ordering::AcqRel);
+        if !self.is_kept() {
+            return;
+        }
         self.tell();
         let mut listings = self.listings.lock();
         let noted: Duration = NOTED.iter().sum();
@@ -114,7 +139,7 @@ impl Epoch {
     /// How long the kernel may keep what was found by a look-up, or what a request answered; `is_settled`
     /// says that only a commit changes it.
     pub(crate) fn kept(&self, is_settled: bool) -> Duration {
-        if is_settled && self.line.get().is_some() { KEPT } else { Duration::ZERO }
+        if is_settled && self.is_kept() { KEPT } else { Duration::ZERO }
     }
 
     /// Which epoch it is, for [`listed`](Self::listed).

@@ -189,7 +189,12 @@ impl Mount {
         register: impl FnOnce(BorrowedFd<'_>) -> std::io::Result<fuser::BackingId>,
     ) -> Option<Arc<fuser::BackingId>> {
         let handle = self.handles.of(opened.handle)?;
-        self.backings.open(opened.handle, opened.caching, &handle, register)
+        let backing = self.backings.open(opened.handle, opened.caching, &handle, register);
+        if !self.backings.is_offered() {
+            // It was, and does not work.
+            self.epoch.end();
+        }
+        backing
     }
 
     /// Does something with the upload behind a handle.

@@ -102,7 +102,13 @@ impl Mount {
             Some(file) => Handle::Read { file: file.into(), image: Box::new(image) },
             None => Handle::Empty,
         };
-        Ok(Opened { handle: self.handles.insert(handle), caching: Caching::Pages })
+        Ok(Opened { handle: self.handles.insert(handle), caching: self.staged_caching() })
+    }
+
+    /// How the kernel keeps what is staged. Where it drops names at each commit it would drop the pages with
+    /// them, gigabytes of them, and hold the folder meanwhile: there it has those alone that are mapped.
+    fn staged_caching(&self) -> Caching {
+        if self.epoch.is_kept() { Caching::Mapped } else { Caching::Pages }
     }
 
     /// Opens an image to be uploaded, or to be worked on in staging.
@@ -110,7 +116,7 @@ impl Mount {
         let session = self.catalog.open_upload(image, asker.actor())?;
         let caching = if session.is_staging() {
             self.paged.lock().insert(image.number);
-            Caching::Pages
+            self.staged_caching()
         } else {
             Caching::Direct
         };

@@ -7,8 +7,10 @@ use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 
 use fuser::{BackgroundSession, Config, InitFlags, KernelConfig, MountOption, Session, SessionACL};
+use rustix::thread::CapabilitySet;
 
 use super::caller::MountIdentity;
+use super::epoch::Epoch;
 use super::lane::Lane;
 use super::mount::{Mount, Settings};
 use super::requests::Requests;
@@ -36,12 +38,20 @@ pub(super) fn negotiate(mount: &Mount, config: &mut KernelConfig) -> std::io::Re
         | InitFlags::FUSE_READDIRPLUS_AUTO
         | InitFlags::FUSE_PARALLEL_DIROPS;
     let offered = wanted & config.capabilities();
-    mount.epoch.is_known_to(config.kernel_abi());
+    let take = |config: &mut KernelConfig, capability: InitFlags| {
+        config.capabilities().contains(capability) && config.add_capabilities(capability).is_ok()
+    };
     if mount.settings.passthrough
-        && config.capabilities().contains(InitFlags::FUSE_PASSTHROUGH)
-        && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
+        && may_pass_through()
+        && take(config, InitFlags::FUSE_PASSTHROUGH)
+        && config.set_max_stack_depth(STACK_DEPTH).is_ok()
     {
-        mount.backings.offer(config.set_max_stack_depth(STACK_DEPTH).is_ok());
+        mount.backings.offer(true);
+        if Epoch::is_known_to(config.kernel_abi())
+            && take(config, InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP)
+        {
+            mount.epoch.keep();
+        }
     }
     config
         .add_capabilities(offered)
@@ -50,6 +60,12 @@ pub(super) fn negotiate(mount: &Mount, config: &mut KernelConfig) -> std::io::Re
         .and_then(|_| config.set_max_background(BACKGROUND_MAX).map_err(|_| ()))
         .map(|_| ())
         .map_err(|()| std::io::Error::from(rustix::io::Errno::INVAL))
+}
+
+/// Whether this process may name files that the kernel reads by itself.
+fn may_pass_through() -> bool {
+    let own = rustix::thread::capabilities(None);
+    own.is_ok_and(|own| own.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
 /// How a mount is made.

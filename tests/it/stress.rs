@@ -15,6 +15,9 @@ const WORKERS: usize = 8;
 /// What no metadata operation may take.
 const SLOW: Duration = Duration::from_secs(1);
 
+/// How long a rename may hold its folders: a quarter of a second, and what a machine under load adds.
+const HELD: Duration = Duration::from_millis(500);
+
 /// What the daemon may have resident.
 const RESIDENT_BYTES_MAX: u64 = 128 << 20;
 
@@ -263,7 +266,7 @@ fn a_hundred_rounds_of_metadata_beside_a_large_import_and_upload_are_never_slow(
         upload.join().expect("ended").expect("uploaded");
         eprintln!("{rounds} rounds, slowest {slowest:?}; mv took {moved:?}");
         assert!(slowest.0 < SLOW, "{slowest:?}");
-        assert!(moved < SLOW, "mv held the folders for {moved:?}");
+        assert!(moved < HELD, "mv held the folders for {moved:?}");
     });
     // A last close is waited for a second at most, and may take longer beside that.
     crate::support::eventually("both are there", || sandbox.names("active") == ["big", "other"]);
