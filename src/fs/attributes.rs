@@ -34,18 +34,7 @@ impl Mount {
     /// The attributes of a node, and how long the kernel may keep them.
     pub(crate) fn attributes(&self, inode: u64) -> Result<(FileAttr, Duration)> {
         let node = Self::node(inode)?;
-        let image = match node {
-            Node::Image(number) | Node::Link(number) => Some(self.image(number)?),
-            Node::Root
-            | Node::Folder(_)
-            | Node::Tasks
-            | Node::TaskFolder(_)
-            | Node::Own
-            | Node::ById
-            | Node::Page(_)
-            | Node::Task(_)
-            | Node::Draft(_) => None,
-        };
+        let image = node.image().map(|number| self.image(number)).transpose()?;
         let kept = self.epoch.kept(self.is_kept(node, image.as_ref()));
         Ok((self.attributes_with(node, image)?, kept))
     }

@@ -89,20 +89,12 @@ impl Mount {
 
     /// Whether a reading through a handle would have to wait for what is being written.
     pub(crate) fn is_written(&self, handle: u64) -> bool {
-        match self.handles.of(handle).as_deref() {
-            Some(Handle::Upload(upload)) => upload.session.is_writing(),
-            Some(Handle::Read { .. } | Handle::Empty | Handle::Page(_) | Handle::Draft(_))
-            | None => false,
-        }
+        self.with_upload(handle, |upload| Ok(upload.session.is_writing())).unwrap_or(false)
     }
 
     /// Whether a change through a handle would have to wait for a vote.
     pub(crate) fn is_busy(&self, handle: u64) -> bool {
-        match self.handles.of(handle).as_deref() {
-            Some(Handle::Upload(upload)) => upload.session.is_busy(),
-            Some(Handle::Read { .. } | Handle::Empty | Handle::Page(_) | Handle::Draft(_))
-            | None => false,
-        }
+        self.with_upload(handle, |upload| Ok(upload.session.is_busy())).unwrap_or(false)
     }
 
     /// Writes to an upload. What is large is accepted before it is written. The turn that is answered is to

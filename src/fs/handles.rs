@@ -34,6 +34,16 @@ pub(crate) enum Handle {
     Draft(Draft),
 }
 
+impl Handle {
+    /// The upload, if it is one.
+    pub(crate) const fn upload(&self) -> Option<&UploadHandle> {
+        match self {
+            Self::Upload(upload) => Some(upload),
+            Self::Read { .. } | Self::Empty | Self::Page(_) | Self::Draft(_) => None,
+        }
+    }
+}
+
 /// An image that is being uploaded, through one opening of it.
 pub(crate) struct UploadHandle {
     /// The upload, which other openings may share.

@@ -13,7 +13,7 @@ use super::content::Opened;
 use super::departures::{Departures, Scope};
 use super::drafts::Drafts;
 use super::epoch::Epoch;
-use super::handles::{Handle, Handles, UploadHandle};
+use super::handles::{Handles, UploadHandle};
 use super::tree::Node;
 use super::vacancies::Vacancies;
 use super::watch::Watch;
@@ -203,11 +203,8 @@ impl Mount {
         handle: u64,
         work: impl FnOnce(&UploadHandle) -> Result<T>,
     ) -> Result<T> {
-        match self.handles.of(handle).as_deref() {
-            Some(Handle::Upload(upload)) => work(upload),
-            Some(Handle::Read { .. } | Handle::Empty | Handle::Page(_) | Handle::Draft(_))
-            | None => Err(Error::BadHandle),
-        }
+        let handle = self.handles.of(handle);
+        work(handle.as_ref().and_then(|handle| handle.upload()).ok_or(Error::BadHandle)?)
     }
 
     /// What the attributes, the link or the opening of a node look at. An image's own are true at any

@@ -132,6 +132,22 @@ impl Node {
         }
     }
 
+    /// The image that the node, or the target of the link, is.
+    pub(crate) const fn image(self) -> Option<ImageNumber> {
+        match self {
+            Self::Image(number) | Self::Link(number) => Some(number),
+            Self::Root
+            | Self::Folder(_)
+            | Self::Tasks
+            | Self::TaskFolder(_)
+            | Self::ById
+            | Self::Own
+            | Self::Page(_)
+            | Self::Task(_)
+            | Self::Draft(_) => None,
+        }
+    }
+
     /// The folder that the node stands in; the root stands in itself.
     pub(crate) const fn parent(self) -> Self {
         match self {

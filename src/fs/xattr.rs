@@ -90,22 +90,15 @@ impl Mount {
     /// The value of an attribute.
     pub(crate) fn attribute(&self, inode: u64, name: &[u8]) -> Result<String> {
         let name = own_name(name)?;
-        match Self::node(inode)? {
-            Node::Image(number) | Node::Link(number) => {
+        let node = Self::node(inode)?;
+        match node.image() {
+            Some(number) => {
                 let property = Property::named(name).ok_or(Error::NoAttribute)?;
                 let shown = self.shown(self.image(number)?);
                 property.value(&shown).ok_or(Error::NoAttribute)
             }
-            Node::Root if name == PID => Ok(std::process::id().to_string()),
-            Node::Root
-            | Node::Folder(_)
-            | Node::Tasks
-            | Node::TaskFolder(_)
-            | Node::Own
-            | Node::ById
-            | Node::Task(_)
-            | Node::Draft(_)
-            | Node::Page(_) => Err(Error::NoAttribute),
+            None if node == Node::Root && name == PID => Ok(std::process::id().to_string()),
+            None => Err(Error::NoAttribute),
         }
     }
 
