@@ -243,11 +243,11 @@ pub trait Registry: Send + Sync {
     /// The registry can't be read.
     fn totals(&self) -> Result<Vec<Total>>;
 
-    /// The images that entered a status last, the latest first.
+    /// The images that entered a status last and have a message that says why, the latest first.
     ///
     /// # Errors
     /// The registry can't be read.
-    fn latest(&self, status: Status, limit: u32) -> Result<Vec<Image>>;
+    fn latest_told(&self, status: Status, limit: u32) -> Result<Vec<Image>>;
 
     /// Whether any record holds the content: its count of references is not zero.
     ///

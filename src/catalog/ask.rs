@@ -89,12 +89,12 @@ impl Catalog {
         self.shared.registry.totals()
     }
 
-    /// The images that entered a status last, the latest first.
+    /// The images that entered a status last and have a message that says why, the latest first.
     ///
     /// # Errors
     /// The registry can't be read.
-    pub fn latest(&self, status: Status, limit: u32) -> Result<Vec<Image>> {
-        self.shared.registry.latest(status, limit)
+    pub fn latest_told(&self, status: Status, limit: u32) -> Result<Vec<Image>> {
+        self.shared.registry.latest_told(status, limit)
     }
 
     /// How much room the store has.

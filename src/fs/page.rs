@@ -142,7 +142,7 @@ fn failures(mount: &Mount) -> Result<Vec<Failure>> {
     let catalog = &mount.catalog;
     let mut failures = Vec::new();
     for status in [Status::Killed, Status::Queued, Status::Deactivated] {
-        let images = catalog.latest(status, FAILURES_MAX)?;
+        let images = catalog.latest_told(status, FAILURES_MAX)?;
         failures.extend(images.into_iter().filter_map(failure));
     }
     for task in catalog.latest_tasks(TaskStatus::Failure, FAILURES_MAX)? {

@@ -158,10 +158,10 @@ impl Registry for SqliteRegistry {
         })
     }
 
-    fn latest(&self, status: Status, limit: u32) -> Result<Vec<Image>> {
+    fn latest_told(&self, status: Status, limit: u32) -> Result<Vec<Image>> {
         self.many(
             &format!(
-                "SELECT {COLUMNS} FROM images i WHERE i.status = ?1
+                "SELECT {COLUMNS} FROM images i WHERE i.status = ?1 AND i.message IS NOT NULL
                  ORDER BY i.status_at DESC, i.number DESC LIMIT ?2"
             ),
             params![status.name(), limit],

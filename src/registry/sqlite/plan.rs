@@ -56,7 +56,7 @@ fn ask_of_images(registry: &SqliteRegistry, image: &Image) {
         registry.find(status, name, prefix).expect("asked");
         registry.page(Some(status), none, 10).expect("asked");
         registry.names(Some(status), none, 10).expect("asked");
-        registry.latest(status, 10).expect("asked");
+        registry.latest_told(status, 10).expect("asked");
         registry.due(status, StoreTime::from_nanoseconds(9), 10).expect("asked");
     }
     registry.page(None, none, 10).expect("asked");

@@ -124,6 +124,11 @@ const MIGRATIONS: &[&str] = &[
         at INTEGER NOT NULL
     ) STRICT;
 ",
+    // Only those that something is told of are looked for by time.
+    "
+    DROP INDEX images_by_time;
+    CREATE INDEX images_by_message ON images (status, status_at, number) WHERE message IS NOT NULL;
+",
 ];
 
 /// The version from which on records say from when on their time counts.
