@@ -5,7 +5,7 @@
 //! ends badly within a few seconds is withdrawn. Its status is known before its parent has it, and whoever
 //! looks at the image then waits until it is withdrawn.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,8 +33,8 @@ const WAIT_MAX: Duration = Duration::from_millis(250);
 /// How often it is looked for what has expired, while there is anything.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The shortest sleep.
-const BLINK: Duration = Duration::from_millis(1);
+/// The shortest sleep: writers are let go of some at a time.
+const BLINK: Duration = Duration::from_millis(100);
 
 /// A process that has a file closed, and is watched.
 pub(crate) struct Writer {
@@ -108,10 +108,10 @@ impl Watch {
                 log::debug!("image={id} op=watch: too many are watched already");
                 return;
             }
-            let known = state.watched.iter().rev().find(|watched| {
-                // As long as it lives, no other process has its number.
-                watched.writer.process == writer.process && !watched.writer.has_ended()
-            });
+            let known =
+                state.watched.iter().rev().find(|watched| watched.writer.process == writer.process);
+            // As long as it lives, no other process has its number.
+            let known = known.filter(|watched| !watched.writer.has_ended());
             let known = known.map(|watched| Arc::clone(&watched.writer));
             is_new |= known.is_none();
             let (name, writer) = (name.clone(), known.unwrap_or_else(|| Arc::new(writer)));
@@ -255,15 +255,15 @@ impl Watch {
 }
 
 impl State {
-    /// The writers of some that are watched, each once as far as they stand together.
+    /// The writers of some that are watched, each once.
     fn writers(&self, is_wanted: impl Fn(&Watched) -> bool) -> Vec<Arc<Writer>> {
-        let mut writers: Vec<Arc<Writer>> = Vec::new();
-        for watched in self.watched.iter().filter(|watched| is_wanted(watched)) {
-            if !writers.last().is_some_and(|last| Arc::ptr_eq(last, &watched.writer)) {
-                writers.push(Arc::clone(&watched.writer));
-            }
-        }
-        writers
+        let mut known = HashSet::new();
+        let wanted = self.watched.iter().filter(|watched| is_wanted(watched));
+        wanted
+            .map(|watched| &watched.writer)
+            .filter(|writer| known.insert(Arc::as_ptr(writer)))
+            .map(Arc::clone)
+            .collect()
     }
 }
 
