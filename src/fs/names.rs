@@ -109,6 +109,9 @@ impl Mount {
     /// The image that had a name in `active/` until somebody else removed it, who may be about to make it
     /// again: to all but him it is there a little longer.
     fn vacant(&self, asker: Asker, name: &ImageName) -> Option<Image> {
+        if !self.vacancies.has(name) {
+            return None;
+        }
         let removed = self.vacancies.left_to(asker.caller().process(), name)?;
         let image = self.catalog.by_id(removed).ok().flatten()?;
         (image.status.is_recoverable() || image.status.has_unique_names()).then_some(image)
