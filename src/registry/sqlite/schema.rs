@@ -174,8 +174,8 @@ fn count_time_from_now(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// What a connection keeps of the database in memory, in the unit of SQLite: KiB, negative. Each reader has
-/// a little; who writes touches many pages again and again.
-const READER_CACHE: i64 = -1024;
+/// what leads to the rows of a million images; who writes touches many pages again and again.
+const READER_CACHE: i64 = -3072;
 const WRITER_CACHE: i64 = -16384;
 
 /// Sets up a connection, whichever it is.
