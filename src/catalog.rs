@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::image::{Image, ImageId, ImageName, ImageNumber, Ownership};
+use crate::image::{Details, Image, ImageId, ImageName, ImageNumber, Ownership};
 use crate::lifecycle::Status;
 use crate::location::Locations;
 use crate::registry::{Draft, Registry};
@@ -16,6 +16,7 @@ use crate::store::Store;
 
 mod ask;
 mod change;
+mod checksums;
 mod clock;
 mod import;
 mod keeper;
@@ -41,6 +42,7 @@ pub use upload::{Live, UploadSession};
 pub use verify::Verified;
 pub use write::{Resize, Source};
 
+use checksums::Wanted;
 use clock::StoreClock;
 use keeper::Keeper;
 use replace::Recents;
@@ -152,6 +154,7 @@ struct Shared {
     staging: Staging,
     recents: Recents,
     reservations: Reservations,
+    wanted: Wanted,
     told: OnceLock<Told>,
 }
 
@@ -178,6 +181,7 @@ impl Catalog {
             staging: Staging::default(),
             recents: Recents::default(),
             reservations: Reservations::default(),
+            wanted: Wanted::default(),
             told: OnceLock::new(),
         });
         shared.recover()?;
@@ -212,7 +216,8 @@ impl Catalog {
     /// # Errors
     /// The registry can't write.
     pub fn queue(&self, name: ImageName, status: Status, ownership: Ownership) -> Result<Image> {
-        self.shared.queue(name, status, ownership, None)
+        let details = Details::default();
+        self.shared.queue(Newcomer { name, status, ownership, details, in_place_by: None })
     }
 
     /// Returns when all that was done before is on the disk.
@@ -224,21 +229,26 @@ impl Catalog {
     }
 }
 
+/// An image that is to be.
+struct Newcomer {
+    name: ImageName,
+    status: Status,
+    ownership: Ownership,
+    details: Details,
+    /// Who makes it in the place of another one.
+    in_place_by: Option<Actor>,
+}
+
 impl Shared {
     /// Records a new image of its owner or, where somebody makes it in the place of another one, one that
     /// is nothing by itself.
-    fn queue(
-        &self,
-        name: ImageName,
-        status: Status,
-        ownership: Ownership,
-        in_place_by: Option<Actor>,
-    ) -> Result<Image> {
+    fn queue(&self, newcomer: Newcomer) -> Result<Image> {
+        let Newcomer { name, status, ownership, details, in_place_by } = newcomer;
         let created = self.clock.moment();
         let id = ImageId::random();
         let is_provisional = in_place_by.is_some();
         let by = in_place_by.map_or(ownership.uid, |actor| actor.uid);
-        let draft = Draft { id, name, status, ownership, is_provisional, by, created };
+        let draft = Draft { id, name, status, ownership, details, is_provisional, by, created };
         let image = self.registry.create(draft)?;
         let name = image.name.as_str();
         log::info!("image={id} name={name:?} from=none to={status} op=create uid={by}");

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use crate::image::NameFault;
+use crate::image::{DetailFault, NameFault};
 use crate::lifecycle::Reason;
 
 /// An operation that did not succeed: what failed, on what.
@@ -66,6 +66,9 @@ pub enum Error {
     /// There is no such attribute, or it is not known yet.
     #[error("no such attribute, or not known yet")]
     NoAttribute,
+    /// There are as many already as there may be.
+    #[error("{0}")]
+    TooMany(&'static str),
     /// A value is larger than it may be.
     #[error("it has at most 64 KiB")]
     TooBig,
@@ -147,6 +150,7 @@ impl Error {
             }
             Self::ForeignAttribute => libc::EOPNOTSUPP,
             Self::NoAttribute => libc::ENODATA,
+            Self::TooMany(_) => libc::ENOSPC,
             Self::TooBig => libc::E2BIG,
             Self::Range => libc::ERANGE,
             Self::Registry { is_full: true, .. } => libc::ENOSPC,
@@ -205,6 +209,16 @@ impl Error {
 impl From<NameFault> for Error {
     fn from(fault: NameFault) -> Self {
         Self::BadName(fault)
+    }
+}
+
+impl From<DetailFault> for Error {
+    fn from(fault: DetailFault) -> Self {
+        match fault {
+            DetailFault::Malformed(told) => Self::Invalid(told),
+            DetailFault::TooMany(told) => Self::TooMany(told),
+            DetailFault::TooLong => Self::TooBig,
+        }
     }
 }
 

@@ -35,6 +35,7 @@ mod handles;
 mod lane;
 mod mount;
 mod names;
+mod nodes;
 mod opening;
 mod page;
 mod requests;
@@ -62,8 +63,7 @@ impl Filesystem for Requests {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let asker = Asker::of(request);
-        let name = name.to_owned();
+        let (asker, name) = (Asker::of(request), name.to_owned());
         self.when_settled(Mount::scope(parent.0, name.as_bytes()), move |mount| {
             answer::entry("lookup", reply, || {
                 hit(Failpoint::LookUp);
@@ -125,8 +125,7 @@ impl Filesystem for Requests {
         _rdev: u32,
         reply: ReplyEntry,
     ) {
-        let asker = Asker::of(request);
-        let name = name.to_owned();
+        let (asker, name) = (Asker::of(request), name.to_owned());
         // It is made durable: there is no close that would.
         self.slowly(move |mount| {
             answer::entry("mknod", reply, || {
@@ -336,8 +335,8 @@ impl Filesystem for Requests {
         answer::value("getxattr", reply, size, || self.mount.attribute(inode.0, name.as_bytes()));
     }
 
-    fn listxattr(&self, _request: &Request, _inode: INodeNo, size: u32, reply: ReplyXattr) {
-        answer::value("listxattr", reply, size, || Ok(String::new()));
+    fn listxattr(&self, _request: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
+        answer::value("listxattr", reply, size, || self.mount.attribute_names(inode.0));
     }
 
     fn setxattr(
@@ -346,23 +345,23 @@ impl Filesystem for Requests {
         inode: INodeNo,
         name: &OsStr,
         value: &[u8],
-        _flags: i32,
+        flags: i32,
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let asker = Asker::of(request);
-        let (name, value) = (name.to_owned(), value.to_vec());
+        let (asker, name, value) = (Asker::of(request), name.to_owned(), value.to_vec());
         self.slowly(move |mount| {
             answer::empty("setxattr", reply, || {
-                mount.set_attribute(asker, inode.0, name.as_bytes(), Some(&value))
+                mount.set_attribute(asker, inode.0, name.as_bytes(), (Some(&value), flags))
             });
         });
     }
 
     fn removexattr(&self, request: &Request, inode: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let asker = Asker::of(request);
-        answer::empty("removexattr", reply, || {
-            self.mount.set_attribute(asker, inode.0, name.as_bytes(), None)
+        let (asker, name) = (Asker::of(request), name.to_owned());
+        self.slowly(move |mount| {
+            let work = || mount.set_attribute(asker, inode.0, name.as_bytes(), (None, 0));
+            answer::empty("removexattr", reply, work);
         });
     }
 

@@ -9,11 +9,17 @@ use uuid::Uuid;
 
 use crate::lifecycle::{Effect, Status, Step, Subject};
 
+mod checksum;
 mod content;
+mod details;
+mod expected;
 mod name;
 mod time;
 
+pub use checksum::{Algorithm, Checksum, Checksums};
 pub use content::{Content, DiskFormat, Seal};
+pub use details::{DetailFault, Details, VALUE_BYTES_MAX};
+pub use expected::Expected;
 pub use name::{ImageName, NAME_BYTES_MAX, NameFault};
 pub use time::{Moment, StoreTime, Timestamp};
 
@@ -225,8 +231,12 @@ pub struct Image {
     pub bound_digest: Option<Digest>,
     /// Without data it is nothing by itself: it was made to replace another, or to be imported.
     pub is_provisional: bool,
-    /// The size that was declared for it, in bytes.
-    pub expected_size: Option<u64>,
+    /// What was declared of its content.
+    pub expected: Expected,
+    /// Digests of its content other than the store's own, as far as they are known.
+    pub checksums: Checksums,
+    /// What is said of it.
+    pub details: Details,
     /// Why it is where it is, for a person to read.
     pub message: Option<String>,
 }
@@ -241,7 +251,9 @@ impl Image {
     /// Whether it may still be said what the data must be: as long as that has not all come.
     #[must_use]
     pub fn may_be_declared(&self) -> bool {
-        self.status.creation() == Some(self.status) || self.status.failure(false).is_some()
+        let is_coming =
+            self.status.creation() == Some(self.status) || self.status.failure(false).is_some();
+        is_coming && self.content.seal().is_none()
     }
 
     /// The record after `step` was taken at `now`. What the step does outside of the record is the
@@ -252,7 +264,10 @@ impl Image {
         for effect in step.effects {
             match effect {
                 Effect::Reclaim => next.content = next.content.reclaimed(),
-                Effect::ClearSize => next.content = Content::Absent,
+                Effect::ClearSize => {
+                    next.content = Content::Absent;
+                    next.checksums = Checksums::default();
+                }
                 Effect::RememberOrigin => next.origin = Some(self.status),
                 Effect::BindDigest => {
                     next.bound_digest = next.content.seal().map(|seal| seal.digest);

@@ -9,10 +9,11 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::image::Seal;
+use crate::image::{Algorithm, Checksums, Seal};
 use crate::inspect;
 use crate::store::{Extent, Seek, StoreFile};
 
+mod checksums;
 mod stream;
 
 pub use stream::Turn;
@@ -33,11 +34,22 @@ const FALLOC_KEEP_SIZE: u32 = 1;
 /// Who is told how many bytes are done, and may end the work by an error.
 pub type Watch<'a> = dyn Fn(u64) -> Result<()> + 'a;
 
+/// What the bytes of an upload were found to be.
+#[derive(Clone, Debug)]
+pub struct Examined {
+    /// What is kept of it.
+    pub seal: Seal,
+    /// The digests that were asked for beside the store's own.
+    pub checksums: Checksums,
+}
+
 /// Data on its way into the store.
 #[derive(Debug)]
 pub struct Upload {
     staged: Arc<StoreFile>,
     stream: Arc<Stream>,
+    /// The digests that are computed beside the store's own.
+    wanted: Vec<Algorithm>,
     /// All bytes before this one are in the stream as they are in the file, or on their way there.
     streamed_bytes: u64,
     /// Whether what is in the stream was overwritten since.
@@ -54,6 +66,7 @@ impl Upload {
         Self {
             staged,
             stream: Arc::default(),
+            wanted: Vec::new(),
             streamed_bytes: 0,
             is_stale: false,
             size_bytes: 0,
@@ -68,6 +81,21 @@ impl Upload {
     pub fn resume(staged: Arc<StoreFile>) -> Result<Self> {
         let size_bytes = staged.size_bytes()?;
         Ok(Self { size_bytes, ..Self::new(staged) })
+    }
+
+    /// Has these digests computed beside the store's own. Asked for after the first byte, they cost another
+    /// reading.
+    pub fn want(&mut self, wanted: impl IntoIterator<Item = Algorithm>) {
+        let before = self.wanted.len();
+        for algorithm in wanted {
+            if !self.wanted.contains(&algorithm) {
+                self.wanted.push(algorithm);
+            }
+        }
+        if self.wanted.len() > before {
+            self.is_stale |= self.streamed_bytes > 0;
+            self.stream = Arc::new(Stream::new(&self.wanted));
+        }
     }
 
     /// The staged file.
@@ -198,7 +226,7 @@ impl Upload {
     ///
     /// # Errors
     /// They can't be read.
-    pub fn examine(&mut self) -> Result<Seal> {
+    pub fn examine(&mut self) -> Result<Examined> {
         self.examine_watched(&|_| Ok(()))
     }
 
@@ -207,10 +235,10 @@ impl Upload {
     ///
     /// # Errors
     /// What `watch` says, or the bytes can't be read.
-    pub fn examine_watched(&mut self, watch: &Watch<'_>) -> Result<Seal> {
+    pub fn examine_watched(&mut self, watch: &Watch<'_>) -> Result<Examined> {
         if self.is_stale || !self.stream.settle(self.streamed_bytes) {
             // Whoever still has a turn in the old one spoils nothing.
-            self.stream = Arc::default();
+            self.stream = Arc::new(Stream::new(&self.wanted));
             self.streamed_bytes = 0;
             self.is_stale = false;
         }
@@ -219,12 +247,14 @@ impl Upload {
         }
         let format = inspect::detect(self.staged.as_ref(), self.size_bytes)
             .map_err(|error| Error::io("read", self.staged.name(), error))?;
-        Ok(Seal {
+        let seal = Seal {
             digest: self.stream.digest(),
             size_bytes: self.size_bytes,
             allocated_bytes: self.staged.allocated_bytes()?,
             format,
-        })
+            virtual_size_bytes: None,
+        };
+        Ok(Examined { seal, checksums: self.stream.checksums() })
     }
 
     /// Hashes what is in the file and was not streamed, reading what is no hole.

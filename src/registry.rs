@@ -6,8 +6,8 @@
 
 use crate::error::Result;
 use crate::image::{
-    Digest, IdPrefix, Image, ImageId, ImageName, ImageNumber, Moment, Ownership, StoreTime,
-    Timestamp,
+    Details, Digest, IdPrefix, Image, ImageId, ImageName, ImageNumber, Moment, Ownership,
+    StoreTime, Timestamp,
 };
 use crate::lifecycle::{Status, TaskStatus};
 use crate::task::{Task, TaskDraft, TaskId, TaskNumber};
@@ -27,6 +27,8 @@ pub struct Draft {
     pub status: Status,
     /// Whose it is.
     pub ownership: Ownership,
+    /// What is said of it.
+    pub details: Details,
     /// Without data it is nothing by itself.
     pub is_provisional: bool,
     /// Who asked for it.

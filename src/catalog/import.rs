@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::staging::Import;
-use super::{Actor, Catalog, Move, Shared};
+use super::{Actor, Catalog, Move, Newcomer, Shared};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
-use crate::image::{Content, DiskFormat, Image, ImageId, Ownership, Seal};
-use crate::ingest::{Upload, Watch};
+use crate::image::{Content, Details, Image, ImageId, Ownership};
+use crate::ingest::{Examined, Upload, Watch};
 use crate::lifecycle::{Event, Status};
 use crate::registry::TaskChange;
 use crate::task::{ImportPath, Task, TaskDraft, TaskId, TaskInput};
@@ -69,13 +69,13 @@ impl Catalog {
         self.shared.close_off(id);
         let size_bytes = self.open_staged(&image)?.map_or(Ok(0), |file| file.size_bytes())?;
         self.importing(id, size_bytes, watch, |watch| {
-            let seal = match image.content {
-                Content::Sealed(seal) => seal,
+            let examined = match image.content {
+                Content::Sealed(seal) => Examined { seal, checksums: image.checksums },
                 Content::Absent | Content::Staged | Content::Gone(_) => {
                     self.shared.seal_staged(id, watch)?
                 }
             };
-            self.shared.take_in(id, seal)
+            self.shared.take_in(id, &examined)
         })
     }
 
@@ -99,20 +99,20 @@ impl Catalog {
             return Err(Error::Cancelled);
         }
         self.importing(id, source.size_bytes()?, watch, |watch| {
-            let seal = match image.content {
-                Content::Sealed(seal) => seal,
+            let examined = match image.content {
+                Content::Sealed(seal) => Examined { seal, checksums: image.checksums },
                 Content::Absent | Content::Staged | Content::Gone(_) => {
                     // What an attempt before this one has copied is not gone on with.
                     self.shared.store.discard(id)?;
                     let mut upload = Upload::new(Arc::new(self.shared.store.stage(id)?));
+                    upload.want(image.expected.checksums.algorithms());
                     upload.take(&source, watch)?;
-                    let seal = upload.examine_watched(watch)?;
+                    let examined = upload.examine_watched(watch)?;
                     self.shared.store.sync(upload.file())?;
-                    seal
+                    examined
                 }
             };
-            check_format(import.disk_format, seal.format)?;
-            self.shared.take_in(id, seal)
+            self.shared.take_in(id, &examined)
         })?;
         Ok(id)
     }
@@ -123,12 +123,17 @@ impl Catalog {
             return Ok(id);
         }
         let ownership = Ownership { mode: 0o644, ..task.ownership };
-        let actor = Actor { uid: ownership.uid };
-        let name = import.name.clone();
-        let image = self.shared.queue(name, Status::Queued, ownership, Some(actor))?;
+        let image = self.shared.queue(Newcomer {
+            name: import.name.clone(),
+            status: Status::Queued,
+            ownership,
+            details: Details::default(),
+            in_place_by: Some(Actor { uid: ownership.uid }),
+        })?;
         let choose = |_: &Image| Ok(Event::ImportRemote);
         self.shared.transition(image.id, None, choose, |next, also| {
             next.content = Content::Staged;
+            next.expected.format = import.disk_format;
             let mut task = self.task(task.id)?.ok_or(Error::Cancelled)?;
             task.input =
                 TaskInput::ImportPath(ImportPath { image: Some(image.id), ..import.clone() });
@@ -195,23 +200,9 @@ impl Shared {
         self.evict_holder(&named, wanted.to, Some(wanted.actor), change).map(|_| ())
     }
 
-    fn take_in(&self, id: ImageId, seal: Seal) -> Result<()> {
-        self.commit_seal(id, seal, None)?;
+    fn take_in(&self, id: ImageId, examined: &Examined) -> Result<()> {
+        self.commit_seal(id, examined, None)?;
         hit(Failpoint::ImportSealed);
         self.publish(id)
-    }
-}
-
-/// Whether content is what it was declared to be. A disk with a partition table is a raw disk, too.
-fn check_format(declared: Option<DiskFormat>, found: DiskFormat) -> Result<()> {
-    let is_raw = [DiskFormat::Raw, DiskFormat::Gpt, DiskFormat::Mbr].contains(&found);
-    match declared {
-        None => Ok(()),
-        Some(declared) if declared == found || (declared == DiskFormat::Raw && is_raw) => Ok(()),
-        Some(declared) => Err(Error::Rejected(format!(
-            "it is declared as {}, and its content is {}",
-            declared.name(),
-            found.name()
-        ))),
     }
 }

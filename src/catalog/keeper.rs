@@ -45,7 +45,8 @@ struct Wanted {
     stop: bool,
 }
 
-/// The handle to the keeper's thread, and to the one that hashes what is staged.
+/// The handle to the keeper's thread, to the one that hashes what is staged, and to the one that computes
+/// digests that are asked for.
 pub(super) struct Keeper {
     signal: Arc<Signal>,
     shared: Arc<Shared>,
@@ -65,7 +66,10 @@ impl Keeper {
         };
         let prepare: fn(&Shared, &Signal) =
             |shared, signal| shared.prepare_staged(|| signal.wanted.lock().stop);
-        let threads = vec![spawn("keeper", keep)?, spawn("stager", prepare)?];
+        let digest: fn(&Shared, &Signal) =
+            |shared, signal| shared.compute_checksums(|| signal.wanted.lock().stop);
+        let threads =
+            vec![spawn("keeper", keep)?, spawn("stager", prepare)?, spawn("digester", digest)?];
         Ok(Self { signal, shared, threads: Mutex::new(threads) })
     }
 
@@ -80,6 +84,7 @@ impl Keeper {
         self.signal.wanted.lock().stop = true;
         self.signal.changed.notify_one();
         self.shared.staging.wake();
+        self.shared.wanted.wake();
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             if thread.join().is_err() {

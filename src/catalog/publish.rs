@@ -12,8 +12,8 @@ use super::upload::State;
 use super::{Catalog, Shared, UploadSession, manifest::Manifest};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
-use crate::image::{Content, Image, ImageId, Seal, Timestamp};
-use crate::ingest::Upload;
+use crate::image::{Checksums, Content, Image, ImageId, Seal, Timestamp};
+use crate::ingest::{Examined, Upload};
 use crate::lifecycle::{Decision, decide};
 use crate::registry::{Change, Durability, Key, Reclaim};
 
@@ -68,6 +68,7 @@ impl Shared {
             }
             let has_begun = image.status.failure(false).is_some();
             image.content = if has_begun { Content::Staged } else { Content::Absent };
+            image.checksums = Checksums::default();
             image.message.clone_from(&message);
             let mut change = Change::update(image);
             change.reclaims.push(Reclaim { id, digest: seal.digest });
@@ -77,14 +78,17 @@ impl Shared {
 
     /// Whether the image may take its name when it is published: whoever has the name may be another
     /// user's, or protected.
-    pub(super) fn check_name(&self, id: ImageId) -> Result<()> {
+    ///
+    /// Answers the record.
+    pub(super) fn check_name(&self, id: ImageId) -> Result<Image> {
         let image = self.load(id)?;
         let Some(event) = image.status.publication() else { return Err(Error::Cancelled) };
         match decide(image.subject(), event) {
             Decision::Step(step) => {
-                self.evict_holder(&image, step.to, None, &mut Change::default()).map(|_| ())
+                self.evict_holder(&image, step.to, None, &mut Change::default())?;
+                Ok(image)
             }
-            Decision::Already => Ok(()),
+            Decision::Already => Ok(image),
             Decision::Denied(reason) => Err(reason.into()),
         }
     }
@@ -119,14 +123,15 @@ impl Shared {
             session.set_staged(Some(Arc::clone(&staged)));
             state.upload = Some(Upload::new(staged));
         }
-        self.check_name(session.id())?;
+        let image = self.check_name(session.id())?;
         let upload = state.upload.as_mut().ok_or(Error::BadHandle)?;
-        let seal = upload.examine()?;
+        upload.want(image.expected.checksums.algorithms());
+        let examined = upload.examine()?;
         self.store.sync(upload.file())?;
         hit(Failpoint::VoteSynced);
-        self.commit_seal(session.id(), seal, Some(session.modified_at()))?;
+        self.commit_seal(session.id(), &examined, Some(session.modified_at()))?;
         hit(Failpoint::VoteRecorded);
-        Ok(seal)
+        Ok(examined.seal)
     }
 
     /// Seals an upload that is a copy of sealed content and has all of it: there is nothing to write. If it
@@ -140,8 +145,17 @@ impl Shared {
             self.dereference(session, state)?;
             return Ok(None);
         }
-        self.check_name(session.id())?;
-        self.commit_seal(session.id(), seal, Some(session.modified_at()))?;
+        let image = self.check_name(session.id())?;
+        let checksums = match image.expected.checksums.is_empty() {
+            true => Checksums::default(),
+            false => {
+                let mut copied = Upload::resume(Arc::clone(&reference.file))?;
+                copied.want(image.expected.checksums.algorithms());
+                copied.examine()?.checksums
+            }
+        };
+        let examined = Examined { seal, checksums };
+        self.commit_seal(session.id(), &examined, Some(session.modified_at()))?;
         hit(Failpoint::VoteRecorded);
         Ok(Some(seal))
     }
@@ -150,18 +164,16 @@ impl Shared {
     pub(super) fn commit_seal(
         &self,
         id: ImageId,
-        seal: Seal,
+        examined: &Examined,
         modified_at: Option<Timestamp>,
     ) -> Result<()> {
+        let Examined { seal, checksums } = examined;
         self.amend(id, Durability::Durable, |mut image| {
             if image.status.publication().is_none() {
                 return Err(Error::Cancelled);
             }
-            if let Some(expected) = image.expected_size.filter(|size| *size != seal.size_bytes) {
-                return Err(Error::Rejected(format!(
-                    "its size is {} bytes, and {expected} were declared: copy it again",
-                    seal.size_bytes
-                )));
+            if let Some(told) = image.expected.contradiction(seal, checksums) {
+                return Err(Error::Rejected(told));
             }
             if image.bound_digest.is_some_and(|bound| bound != seal.digest) {
                 return Err(Error::Rejected(format!(
@@ -169,7 +181,8 @@ impl Shared {
                     image.id
                 )));
             }
-            image.content = Content::Sealed(seal);
+            image.content = Content::Sealed(*seal);
+            image.checksums = checksums.clone();
             image.modified_at = modified_at.unwrap_or(image.modified_at);
             Ok(Some(image))
         })

@@ -68,7 +68,7 @@ impl Shared {
     /// durable before it got that name; staged data may have been written to since, and is read.
     fn is_whole(&self, image: &Image, seal: &Seal) -> Result<bool> {
         if let Some(staged) = self.store.staged(image.id)? {
-            let found = Upload::resume(staged.into())?.examine()?;
+            let found = Upload::resume(staged.into())?.examine()?.seal;
             return Ok((found.digest, found.size_bytes) == (seal.digest, seal.size_bytes));
         }
         match self.store.open(&seal.digest) {

@@ -95,16 +95,30 @@ impl Catalog {
 }
 
 impl Catalog {
-    /// Changes what is declared of an image, durably.
+    /// Changes what is said or declared of an image, durably.
     ///
     /// # Errors
-    /// The caller does not govern it, or the registry can't write.
-    pub fn declare(&self, id: ImageId, actor: Actor, edit: impl Fn(&mut Image)) -> Result<()> {
+    /// The caller does not govern it, what `edit` says, or the registry can't write.
+    pub fn declare(
+        &self,
+        id: ImageId,
+        actor: Actor,
+        edit: impl Fn(&mut Image) -> Result<()>,
+    ) -> Result<()> {
+        let mut wanted = Vec::new();
         self.shared.amend(id, Durability::Durable, |mut image| {
             actor.must_govern(&image)?;
-            edit(&mut image);
+            let before = image.expected.clone();
+            edit(&mut image)?;
+            if image.expected != before && !image.may_be_declared() {
+                return Err(Error::Forbidden("it may be declared until all data has come"));
+            }
+            wanted = image.expected.checksums.algorithms().collect();
             Ok(Some(image))
         })?;
+        if let (Some(session), false) = (self.shared.uploads.of(id), wanted.is_empty()) {
+            session.want(wanted);
+        }
         self.keeper.wake();
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::{Actor, Catalog, Shared, UploadSession};
+use super::{Actor, Catalog, Newcomer, Shared, UploadSession};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
 use crate::image::{Content, Image, ImageId, ImageName, Ownership};
@@ -78,8 +78,7 @@ impl Catalog {
     /// The image is protected, or the registry can't write.
     pub fn queue_replacement(&self, old: &Image, actor: Actor) -> Result<Image> {
         self.check_replaceable(old)?;
-        let name = old.name.clone();
-        let image = self.shared.queue(name, Status::Queued, old.ownership, Some(actor))?;
+        let image = self.shared.queue(in_place_of(old, actor))?;
         hit(Failpoint::ReplaceQueued);
         Ok(image)
     }
@@ -103,13 +102,16 @@ impl Catalog {
         name: ImageName,
         ownership: Ownership,
     ) -> Result<Image> {
+        let actor = Actor { uid: ownership.uid };
+        let old = self.shared.load(removed);
         self.shared.until_settled(|| {
             let mut change = Change::default();
             self.shared.bring_back(removed, removed, &mut change)?;
             if change.updates.is_empty() { Ok(()) } else { self.shared.commit(change) }
         })?;
-        let actor = Actor { uid: ownership.uid };
-        self.shared.queue(name, Status::Queued, ownership, Some(actor))
+        let details = old.map(|old| old.details).unwrap_or_default();
+        let (status, in_place_by) = (Status::Queued, Some(actor));
+        self.shared.queue(Newcomer { name, status, ownership, details, in_place_by })
     }
 
     /// Its writer opens again what he has just published: it leaves `active/`, what it had replaced has
@@ -123,8 +125,7 @@ impl Catalog {
         let old = shared.load(id)?;
         self.check_replaceable(&old)?;
         let file = self.open_sealed(&old)?;
-        let name = old.name.clone();
-        let new = shared.queue(name, Status::Queued, old.ownership, Some(actor))?;
+        let new = shared.queue(in_place_of(&old, actor))?;
         let session = self.open_upload(&new, actor)?;
         let swapped = shared
             .begin_with(&session, &file)
@@ -179,6 +180,12 @@ impl Catalog {
             done => done.map(|()| is_withheld),
         }
     }
+}
+
+/// A new image that has all that is said of `old`.
+fn in_place_of(old: &Image, actor: Actor) -> Newcomer {
+    let Image { name, ownership, details, .. } = old.clone();
+    Newcomer { name, status: Status::Queued, ownership, details, in_place_by: Some(actor) }
 }
 
 impl Shared {

@@ -11,8 +11,8 @@ use parking_lot::{Condvar, Mutex};
 use super::upload::State;
 use super::{Shared, UploadSession, now};
 use crate::error::{Error, Result};
-use crate::image::{Image, ImageId, Seal, Timestamp};
-use crate::ingest::{Upload, Watch};
+use crate::image::{Image, ImageId, Timestamp};
+use crate::ingest::{Examined, Upload, Watch};
 use crate::registry::{Durability, Key};
 
 /// Images whose staged data is kept open, with what is hashed of it; of others it is hashed at the import.
@@ -203,7 +203,7 @@ impl Shared {
             let Some(id) = self.staging.next(PATIENCE) else { continue };
             let Some(prepared) = self.staging.of(id) else { continue };
             let watch = |_| if is_stopped() { Err(Error::Cancelled) } else { Ok(()) };
-            match self.seal_prepared(&prepared, &watch) {
+            match self.seal_prepared(id, &prepared, &watch) {
                 Ok(_) | Err(Error::Cancelled) => {}
                 Err(error) => log::warn!("image={id} op=prepare errno={}: {error}", error.errno()),
             }
@@ -211,9 +211,9 @@ impl Shared {
     }
 
     /// What the staged data of an image is, durably on the disk.
-    pub(super) fn seal_staged(&self, id: ImageId, watch: &Watch<'_>) -> Result<Seal> {
+    pub(super) fn seal_staged(&self, id: ImageId, watch: &Watch<'_>) -> Result<Examined> {
         if let Some(prepared) = self.staging.of(id) {
-            match self.seal_prepared(&prepared, watch) {
+            match self.seal_prepared(id, &prepared, watch) {
                 // Another stopped it: begin anew.
                 Err(Error::Cancelled) => {}
                 done => return done,
@@ -225,13 +225,19 @@ impl Shared {
             .staged(id)?
             .ok_or_else(|| Error::Damaged(format!("the staged data of image {id} is gone")))?;
         let mut upload = Upload::resume(Arc::new(staged))?;
-        let seal = upload.examine_watched(watch)?;
+        upload.want(self.load(id)?.expected.checksums.algorithms());
+        let examined = upload.examine_watched(watch)?;
         self.store.sync(upload.file())?;
-        Ok(seal)
+        Ok(examined)
     }
 
     /// Only one hashes at a time; whoever comes second waits, and says how far it is.
-    fn seal_prepared(&self, prepared: &Prepared, watch: &Watch<'_>) -> Result<Seal> {
+    fn seal_prepared(
+        &self,
+        id: ImageId,
+        prepared: &Prepared,
+        watch: &Watch<'_>,
+    ) -> Result<Examined> {
         let mut upload = loop {
             if let Some(upload) = prepared.upload.try_lock_for(TELL) {
                 break upload;
@@ -239,7 +245,8 @@ impl Shared {
             watch(prepared.hashed_bytes.load(Ordering::Acquire))?;
         };
         let upload = upload.as_mut().ok_or(Error::Cancelled)?;
-        let seal = upload.examine_watched(&|hashed_bytes| {
+        upload.want(self.load(id)?.expected.checksums.algorithms());
+        let examined = upload.examine_watched(&|hashed_bytes| {
             prepared.hashed_bytes.store(hashed_bytes, Ordering::Release);
             if prepared.is_stopped.load(Ordering::Acquire) {
                 return Err(Error::Cancelled);
@@ -247,6 +254,6 @@ impl Shared {
             watch(hashed_bytes)
         })?;
         self.store.sync(upload.file())?;
-        Ok(seal)
+        Ok(examined)
     }
 }

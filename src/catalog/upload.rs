@@ -10,7 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::{Actor, Catalog, now};
 use crate::error::{Error, Result};
-use crate::image::{Image, ImageId, ImageNumber, Seal, Timestamp};
+use crate::image::{Algorithm, Image, ImageId, ImageNumber, Seal, Timestamp};
 use crate::ingest::Upload;
 use crate::store::StoreFile;
 
@@ -52,6 +52,8 @@ pub(super) struct State {
     pub(super) seal: Option<Seal>,
     /// The first thing that went wrong.
     pub(super) failure: Option<Error>,
+    /// The digests that were declared before there was data.
+    pub(super) wanted: Vec<Algorithm>,
     /// The content that the upload is a copy of, as long as it is nothing but that.
     pub(super) reference: Option<Reference>,
 }
@@ -120,6 +122,16 @@ impl UploadSession {
             written_at: Mutex::new(Instant::now()),
             staged: Mutex::new(None),
             state: Mutex::new(State::default()),
+        }
+    }
+
+    /// Has digests beside the store's own computed of what is written.
+    pub(super) fn want(&self, wanted: Vec<Algorithm>) {
+        let mut state = self.state.lock();
+        if let Some(upload) = &mut state.upload {
+            upload.want(wanted);
+        } else {
+            state.wanted = wanted;
         }
     }
 

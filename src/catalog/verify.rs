@@ -116,7 +116,7 @@ impl Shared {
 
     fn examine_sealed(&self, seal: &Seal, watch: &Watch<'_>) -> Result<Seal> {
         let file = self.store.open(&seal.digest)?;
-        Upload::resume(Arc::clone(&file))?.examine_watched(watch)
+        Upload::resume(Arc::clone(&file))?.examine_watched(watch).map(|examined| examined.seal)
     }
 
     /// Withholds every image that has the content. What is in the trash is restored to `deactivated`.

@@ -6,7 +6,7 @@ use super::upload::{Reference, State};
 use super::{Catalog, Shared, UploadSession};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
-use crate::image::{Content, ImageId, Seal};
+use crate::image::{Algorithm, Content, ImageId, Seal};
 use crate::ingest::{Turn, Upload};
 use crate::lifecycle::Event;
 use crate::store::{Extent, StoreFile};
@@ -222,7 +222,7 @@ impl Shared {
 
     fn begun(&self, session: &UploadSession, state: &mut State) -> Result<()> {
         if !state.is_begun {
-            self.begin(session.id())?;
+            state.wanted.extend(self.begin(session.id())?);
             state.is_begun = true;
             hit(Failpoint::BeginRecorded);
         }
@@ -242,12 +242,15 @@ impl Shared {
             let staged = Arc::new(self.store.stage(session.id())?);
             hit(Failpoint::BeginStaged);
             session.set_staged(Some(Arc::clone(&staged)));
-            state.upload = Some(Upload::new(staged));
+            let mut upload = Upload::new(staged);
+            upload.want(state.wanted.drain(..));
+            state.upload = Some(upload);
         }
         state.upload.as_mut().ok_or(Error::BadHandle)
     }
 
-    fn begin(&self, id: ImageId) -> Result<()> {
+    /// Answers the digests that were declared.
+    fn begin(&self, id: ImageId) -> Result<Vec<Algorithm>> {
         let begun = self.transition(
             id,
             None,
@@ -260,7 +263,10 @@ impl Shared {
         match begun {
             // Whoever removed the image was faster.
             Err(Error::NotFound | Error::Denied(_)) => Err(Error::Cancelled),
-            other => other.map(|_| ()),
+            other => {
+                let before = other?.map(|taken| taken.before.expected.checksums);
+                Ok(before.map(|declared| declared.algorithms().collect()).unwrap_or_default())
+            }
         }
     }
 }

@@ -84,6 +84,11 @@ impl Mount {
             return Err(Error::Forbidden("a task is written, not made without content"));
         };
         let image = self.queue(asker, folder, (status, name), mode)?;
+        if folder == Node::Folder(Status::Active)
+            && let Some(process) = asker.caller().process()
+        {
+            self.nodes.note(process, image.name.clone(), image.number);
+        }
         self.catalog.flush()?;
         Ok(self.attributes_of(Node::Image(image.number), Some(image)))
     }

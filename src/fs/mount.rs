@@ -14,6 +14,7 @@ use super::departures::{Departures, Scope};
 use super::drafts::Drafts;
 use super::epoch::Epoch;
 use super::handles::{Handles, UploadHandle};
+use super::nodes::Nodes;
 use super::tree::Node;
 use super::vacancies::Vacancies;
 use super::watch::Watch;
@@ -76,6 +77,7 @@ pub(crate) struct Mount {
     pub(crate) departures: Departures,
     pub(crate) claims: Claims,
     pub(crate) vacancies: Vacancies,
+    pub(crate) nodes: Nodes,
     pub(crate) watch: Watch,
     pub(crate) drafts: Drafts,
     /// Images of which the kernel may have pages from when they were staged.
@@ -107,6 +109,7 @@ impl Mount {
             departures: Departures::default(),
             claims: Claims::default(),
             vacancies: Vacancies::default(),
+            nodes: Nodes::default(),
             watch: Watch::default(),
             drafts: Drafts::default(),
             paged: Mutex::default(),

@@ -67,6 +67,9 @@ impl Mount {
         let is_active = Self::node(parent)? == Node::Folder(Status::Active);
         let plain = ImageName::parse_listed(name).ok().filter(|_| is_active);
         let Some((plain, _)) = plain else { return self.look_up(parent, name) };
+        if let Some(image) = self.made_here(asker, &plain) {
+            return Ok(Found::image(image));
+        }
         let claimed = self.claims.named(asker.thread, &plain);
         if let Some(image) = claimed.and_then(|number| self.image(number).ok()) {
             return Ok(Found::image(image));
@@ -82,6 +85,16 @@ impl Mount {
             Some(usage) => self.found_again(asker, image, usage),
             None => image,
         }))
+    }
+
+    /// The image that the caller has made in `active/` by mknod(2) and not begun to write.
+    fn made_here(&self, asker: Asker, name: &ImageName) -> Option<Image> {
+        let number = self.nodes.made_by(|| asker.caller().process(), name)?;
+        let image = self.image(number).ok().filter(|image| image.status == Status::Queued);
+        if image.is_none() {
+            self.nodes.forget(name);
+        }
+        image
     }
 
     /// Looks with `find` for what has a name in `active/` or, while that is removed and made again, finds

@@ -118,7 +118,7 @@ fn flights(mount: &Mount) -> Result<Vec<Flight>> {
             name: image.name.to_string(),
             id: image.id,
             done_bytes: live.size_bytes,
-            size_bytes: image.expected_size,
+            size_bytes: image.expected.size,
             started_at: live.started_at,
         });
     }

@@ -1,154 +1,191 @@
-//! The attributes `user.sps.*` of an image: what a property of the record is called, and how it reads.
+//! Operations on extended attributes: list, get, set, remove.
 
-use super::mount::{Asker, Mount, Shown};
+use super::mount::{Asker, Mount};
 use super::tree::Node;
 use crate::catalog::Rename;
 use crate::error::{Error, Result};
-use crate::image::{Content, Image, ImageName, Seal};
+use crate::image::{Algorithm, Checksum, Digest, DiskFormat, Image, ImageName, VALUE_BYTES_MAX};
 
-/// What the names of all attributes of sps begin with.
-const PREFIX: &str = "user.sps.";
+mod property;
+
+use property::{Attribute, Property, own_name};
 
 /// The process that serves the mount, asked of its root.
 const PID: &str = "pid";
 
-/// What can be asked for by name (specification, section 2, Extended attributes).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Property {
-    Id,
-    Status,
-    Name,
-    Size,
-    VirtualSize,
-    DiskFormat,
-    ContainerFormat,
-    Blake3,
-    CreatedAt,
-    UpdatedAt,
-    StatusAt,
-    Owner,
-    Visibility,
-    Protected,
-    Message,
-    ExpectedSize,
-}
-
-impl Property {
-    const ALL: [(&'static str, Self); 16] = [
-        ("id", Self::Id),
-        ("status", Self::Status),
-        ("name", Self::Name),
-        ("size", Self::Size),
-        ("virtual_size", Self::VirtualSize),
-        ("disk_format", Self::DiskFormat),
-        ("container_format", Self::ContainerFormat),
-        ("blake3", Self::Blake3),
-        ("created_at", Self::CreatedAt),
-        ("updated_at", Self::UpdatedAt),
-        ("status_at", Self::StatusAt),
-        ("owner", Self::Owner),
-        ("visibility", Self::Visibility),
-        ("protected", Self::Protected),
-        ("message", Self::Message),
-        ("expected_size", Self::ExpectedSize),
-    ];
-
-    fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, property)| property)
-    }
-
-    fn value(self, shown: &Shown) -> Option<String> {
-        let image = &shown.image;
-        let seal: Option<&Seal> = image.content.seal();
-        match self {
-            Self::Id => Some(image.id.to_string()),
-            Self::Status => Some(image.status.to_string()),
-            Self::Name => Some(image.name.to_string()),
-            Self::Size => {
-                let is_known = image.content != Content::Absent || shown.size_bytes > Some(0);
-                shown.size_bytes.filter(|_| is_known).map(|size| size.to_string())
-            }
-            Self::ExpectedSize => image.expected_size.map(|size| size.to_string()),
-            Self::VirtualSize => None,
-            Self::DiskFormat => seal.map(|seal| seal.format.name().to_owned()),
-            Self::ContainerFormat => Some("bare".to_owned()),
-            Self::Blake3 => seal.map(|seal| seal.digest.to_string()),
-            Self::CreatedAt => Some(image.created_at.to_string()),
-            Self::UpdatedAt => Some(image.updated_at.to_string()),
-            Self::StatusAt => Some(image.status_at.to_string()),
-            Self::Owner => Some(image.ownership.uid.to_string()),
-            Self::Visibility => {
-                Some(if image.ownership.is_public() { "public" } else { "private" }.to_owned())
-            }
-            Self::Protected => Some(image.ownership.is_protected().to_string()),
-            Self::Message => image.message.clone(),
-        }
-    }
-}
+const REFUSED: Error = Error::Forbidden("this attribute can't be set");
 
 impl Mount {
-    /// The value of an attribute.
+    /// The names of the attributes that are listed, each with the NUL that ends it.
+    pub(crate) fn attribute_names(&self, inode: u64) -> Result<String> {
+        match Self::node(inode)? {
+            Node::Image(number) => Ok(property::listed(&self.shown(self.image(number)?))),
+            Node::Root
+            | Node::Folder(_)
+            | Node::Tasks
+            | Node::TaskFolder(_)
+            | Node::ById
+            | Node::Own
+            | Node::Page(_)
+            | Node::Task(_)
+            | Node::Draft(_)
+            | Node::Link(_) => Ok(String::new()),
+        }
+    }
+
+    /// The value of an attribute. A digest that is not known is computed from then on.
     pub(crate) fn attribute(&self, inode: u64, name: &[u8]) -> Result<String> {
         let name = own_name(name)?;
         let node = Self::node(inode)?;
         match node.image() {
             Some(number) => {
-                let property = Property::named(name).ok_or(Error::NoAttribute)?;
+                let attribute = Attribute::named(name).ok_or(Error::NoAttribute)?;
                 let shown = self.shown(self.image(number)?);
-                property.value(&shown).ok_or(Error::NoAttribute)
+                let value = attribute.value(&shown);
+                if let (None, Attribute::Fixed(Property::Checksum(algorithm))) = (&value, attribute)
+                {
+                    self.catalog.want_checksum(&shown.image, algorithm);
+                }
+                value.ok_or(Error::NoAttribute)
             }
             None if node == Node::Root && name == PID => Ok(std::process::id().to_string()),
             None => Err(Error::NoAttribute),
         }
     }
 
-    /// Sets an attribute, or removes it where there is no value.
+    /// Sets an attribute, or removes it where there is no value. The flags are those of setxattr(2).
     pub(crate) fn set_attribute(
         &self,
         asker: Asker,
         inode: u64,
         name: &[u8],
-        value: Option<&[u8]>,
+        (value, flags): (Option<&[u8]>, i32),
     ) -> Result<()> {
-        const REFUSED: Error = Error::Forbidden("this attribute can't be set");
         let name = own_name(name)?;
         let Node::Image(number) = Self::node(inode)? else { return Err(REFUSED) };
-        let image = self.image(number)?;
-        let value = value
-            .map(|value| {
-                let text = std::str::from_utf8(value).ok();
-                text.ok_or_else(|| Error::Invalid(format!("{name} is text")))
-            })
-            .transpose()?;
-        match (Property::named(name), value) {
-            (Some(Property::Name), Some(value)) => {
-                let name = ImageName::new(value.as_bytes())?;
-                let (seen, actor) = (image.status, asker.actor());
-                self.catalog.rename(image.id, &name, Rename { seen, actor, no_replace: false })
+        let attribute = Attribute::named(name).ok_or(REFUSED)?;
+        let shown = self.shown(self.image(number)?);
+        let is_there = attribute.value(&shown).is_some();
+        if is_there && flags & libc::XATTR_CREATE != 0 {
+            return Err(Error::Exists);
+        }
+        let value = value.map(|value| text(name, value)).transpose()?;
+        let change = Change { asker, image: &shown.image, value };
+        let must_be_there = flags & libc::XATTR_REPLACE != 0 || value.is_none();
+        match attribute {
+            Attribute::Fixed(property) => {
+                let done = self.set_fixed(&change, property, must_be_there && !is_there);
+                done.inspect_err(|error| log::debug!("op=setxattr {name}: {error}"))
             }
-            (Some(Property::Protected), Some(value)) => {
-                let protected = choice(value, ["true", "false"])?;
-                self.declare(asker, &image, |image| image.ownership.set_protected(protected))
-            }
-            (Some(Property::Visibility), Some(value)) => {
-                let public = choice(value, ["public", "private"])?;
-                self.declare(asker, &image, |image| image.ownership.set_public(public))
-            }
-            (Some(Property::ExpectedSize), value) if image.may_be_declared() => {
-                let parse = |value: &str| {
-                    let size = value.parse::<u64>();
-                    size.map_err(|_| Error::Invalid(format!("{value:?} is not a size in bytes")))
-                };
-                let expected = value.map(parse).transpose()?;
-                self.declare(asker, &image, |image| image.expected_size = expected)
-            }
-            _ => Err(REFUSED),
+            Attribute::Custom(_) if must_be_there && !is_there => Err(Error::NoAttribute),
+            Attribute::Custom(key) => self.declare(&change, |image| match value {
+                Some(value) => Ok(image.details.set_property(key, value)?),
+                None => {
+                    image.details.drop_property(key);
+                    Ok(())
+                }
+            }),
         }
     }
 
-    fn declare(&self, asker: Asker, image: &Image, edit: impl Fn(&mut Image)) -> Result<()> {
-        self.catalog.declare(image.id, asker.actor(), edit)
+    fn set_fixed(&self, change: &Change<'_>, property: Property, is_missing: bool) -> Result<()> {
+        let image = change.image;
+        match (property, change.value) {
+            (Property::Name, Some(value)) => {
+                let name = ImageName::new(value.as_bytes())?;
+                let (seen, actor) = (image.status, change.asker.actor());
+                self.catalog.rename(image.id, &name, Rename { seen, actor, no_replace: false })
+            }
+            _ if is_missing => Err(Error::NoAttribute),
+            (property, value) => self.declare(change, |image| edit(image, property, value)),
+        }
     }
+
+    fn declare(&self, change: &Change<'_>, edit: impl Fn(&mut Image) -> Result<()>) -> Result<()> {
+        self.catalog.declare(change.image.id, change.asker.actor(), edit)
+    }
+}
+
+/// Who sets something of which image to what; no value takes it off.
+struct Change<'a> {
+    asker: Asker,
+    image: &'a Image,
+    value: Option<&'a str>,
+}
+
+/// Makes of a record what it is with another value of a property.
+fn edit(image: &mut Image, property: Property, value: Option<&str>) -> Result<()> {
+    match (property, value) {
+        (Property::Tags, tags) => image.details.set_tags(tags.unwrap_or_default())?,
+        (Property::MinDisk, least) => image.details.min_disk = number(least)?,
+        (Property::MinRam, least) => image.details.min_ram = number(least)?,
+        (Property::Protected, Some(value)) => {
+            image.ownership.set_protected(choice(value, ["true", "false"])?);
+        }
+        (Property::Visibility, Some(value)) => {
+            image.ownership.set_public(choice(value, ["public", "private"])?);
+        }
+        (property, value) => declare(image, property, value)?,
+    }
+    Ok(())
+}
+
+/// Notes a declaration of what the content must be.
+fn declare(image: &mut Image, property: Property, value: Option<&str>) -> Result<()> {
+    let may_be_declared = image.may_be_declared();
+    let expected = &mut image.expected;
+    match (property, value) {
+        (
+            Property::ExpectedSize
+            | Property::ExpectedBlake3
+            | Property::Expected(_)
+            | Property::DiskFormat,
+            _,
+        ) if !may_be_declared => {
+            return Err(Error::Forbidden("it may be declared until all data has come"));
+        }
+        (Property::ExpectedSize, value) => {
+            expected.size = parsed(value, "a size in bytes", |value| value.parse().ok())?;
+        }
+        (Property::ExpectedBlake3, value) => {
+            let parse = |value: &str| Digest::parse(&value.to_ascii_lowercase());
+            expected.blake3 = parsed(value, "a BLAKE3 digest in hex digits", parse)?;
+        }
+        (Property::Expected(algorithm), Some(value)) => {
+            expected.checksums.put(checksum(algorithm, value)?);
+        }
+        (Property::Expected(algorithm), None) => expected.checksums.drop(algorithm),
+        (Property::DiskFormat, value) => {
+            expected.format = parsed(value, "a disk format", DiskFormat::from_name)?;
+        }
+        _ => return Err(REFUSED),
+    }
+    Ok(())
+}
+
+fn parsed<T>(
+    value: Option<&str>,
+    what: &str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Option<T>> {
+    let bad = |value: &str| Error::Invalid(format!("{value:?} is not {what}"));
+    value.map(|value| parse(value).ok_or_else(|| bad(value))).transpose()
+}
+
+fn checksum(algorithm: Algorithm, value: &str) -> Result<Checksum> {
+    let bad = || Error::Invalid(format!("{value:?} is not a digest of {algorithm} in hex digits"));
+    Checksum::parse(algorithm, value).ok_or_else(bad)
+}
+
+fn text<'a>(name: &str, value: &'a [u8]) -> Result<&'a str> {
+    if value.len() > VALUE_BYTES_MAX {
+        return Err(Error::TooBig);
+    }
+    std::str::from_utf8(value).map_err(|_| Error::Invalid(format!("{name} is text")))
+}
+
+fn number(value: Option<&str>) -> Result<Option<u32>> {
+    parsed(value, "a whole number", |value| value.parse().ok())
 }
 
 /// Which of two words a value is: the first, or the second.
@@ -158,9 +195,4 @@ fn choice(value: &str, [yes, no]: [&str; 2]) -> Result<bool> {
         _ if value == no => Ok(false),
         _ => Err(Error::Invalid(format!("{value:?}: it is {yes} or {no}"))),
     }
-}
-
-fn own_name(name: &[u8]) -> Result<&str> {
-    let name = std::str::from_utf8(name).map_err(|_| Error::ForeignAttribute)?;
-    name.strip_prefix(PREFIX).ok_or(Error::ForeignAttribute)
 }

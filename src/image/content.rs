@@ -63,6 +63,13 @@ impl DiskFormat {
         }
     }
 
+    /// Whether content of the format `found` is what was declared as this one. A disk with a partition table is a
+    /// raw disk, too.
+    #[must_use]
+    pub fn admits(self, found: Self) -> bool {
+        self == found || (self == Self::Raw && [Self::Gpt, Self::Mbr].contains(&found))
+    }
+
     /// The format of that name, if there is one.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
@@ -81,6 +88,8 @@ pub struct Seal {
     pub allocated_bytes: u64,
     /// What the content was found to be.
     pub format: DiskFormat,
+    /// The size of the disk that a machine sees in it, in bytes; none where it was not looked for.
+    pub virtual_size_bytes: Option<u64>,
 }
 
 /// Where the bytes of an image are.

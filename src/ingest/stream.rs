@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::image::Digest;
+use super::checksums::Hashers;
+use crate::image::{Algorithm, Checksums, Digest};
 use crate::store::{Extent, StoreFile};
 
 /// From this length on all processors hash together.
@@ -23,6 +24,7 @@ static ZEROS: [u8; 16 << 20] = [0; 16 << 20];
 #[derive(Debug, Default)]
 struct Hashed {
     hasher: blake3::Hasher,
+    others: Hashers,
     /// How many bytes are in it.
     bytes: u64,
     /// Turns that are given and not over.
@@ -39,6 +41,12 @@ pub(super) struct Stream {
 }
 
 impl Stream {
+    /// A stream of which these digests are computed beside the store's own.
+    pub(super) fn new(wanted: &[Algorithm]) -> Self {
+        let hashed = Hashed { others: Hashers::new(wanted), ..Hashed::default() };
+        Self { hashed: Mutex::new(hashed), advanced: Condvar::new() }
+    }
+
     /// Adds the next bytes; nobody has a turn.
     pub(super) fn add(&self, data: &[u8]) {
         let mut hashed = self.hashed.lock();
@@ -47,6 +55,7 @@ impl Stream {
         } else {
             hashed.hasher.update(data);
         }
+        hashed.others.update(data);
         hashed.bytes += data.len() as u64;
     }
 
@@ -72,6 +81,11 @@ impl Stream {
             self.advanced.wait(&mut hashed);
         }
         !hashed.is_broken
+    }
+
+    /// The digests beside the store's own, of all bytes so far.
+    pub(super) fn checksums(&self) -> Checksums {
+        self.hashed.lock().others.checksums()
     }
 
     /// The digest of all bytes so far.
@@ -110,6 +124,7 @@ impl Turn {
             self.stream.advanced.wait(&mut hashed);
         }
         hashed.hasher.update(data);
+        hashed.others.update(data);
         hashed.bytes += data.len() as u64;
         self.is_taken = true;
         drop(hashed);

@@ -26,6 +26,7 @@ mod plan;
 mod record;
 mod schema;
 mod task;
+mod texts;
 mod writer;
 
 use ask::SHADOWED;

@@ -4,6 +4,7 @@ mod attributes;
 mod create;
 mod errors;
 mod listing;
+mod metadata;
 mod moves;
 mod names;
 mod pages;

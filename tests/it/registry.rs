@@ -5,8 +5,8 @@ use std::thread;
 
 use sps::error::Error;
 use sps::image::{
-    Content, Digest, DiskFormat, Image, ImageId, ImageName, ImageNumber, Moment, Ownership, Seal,
-    StoreTime, Timestamp,
+    Content, Details, Digest, DiskFormat, Image, ImageId, ImageName, ImageNumber, Moment,
+    Ownership, Seal, StoreTime, Timestamp,
 };
 use sps::lifecycle::{Status, TaskEvent, TaskStatus};
 use sps::registry::{
@@ -35,6 +35,7 @@ fn draft(name: &str) -> Draft {
         name: ImageName::new(name.as_bytes()).expect("a name"),
         status: Status::Queued,
         ownership: Ownership { uid: 1, gid: 2, mode: 0o640 },
+        details: Details::default(),
         is_provisional: true,
         by: 1,
         created: moment(1_000),
@@ -47,6 +48,7 @@ fn seal(byte: u8) -> Seal {
         size_bytes: 10,
         allocated_bytes: 4096,
         format: DiskFormat::Raw,
+        virtual_size_bytes: None,
     }
 }
 
@@ -72,7 +74,7 @@ fn what_is_recorded_is_read_back_whole() {
         changed.message = Some("why ' \" \n".into());
         changed.entered_at = StoreTime::from_nanoseconds(77);
         changed.is_provisional = false;
-        changed.expected_size = Some(12);
+        changed.expected.size = Some(12);
         changed.name = ImageName::new("ü ~1".as_bytes()).expect("a name");
         registry.commit(Change::update(changed.clone()).durably()).expect("committed");
         changed.version += 1;

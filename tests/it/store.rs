@@ -22,6 +22,7 @@ fn stage(store: &dyn Store, bytes: &[u8]) -> (ImageId, Seal) {
         size_bytes: bytes.len() as u64,
         allocated_bytes: 0,
         format: DiskFormat::Raw,
+        virtual_size_bytes: None,
     };
     (id, seal)
 }

@@ -8,7 +8,7 @@ use rusqlite::trace::{TraceEvent, TraceEventCodes};
 
 use super::SqliteRegistry;
 use crate::image::{
-    Content, Digest, DiskFormat, IdPrefix, Image, ImageId, ImageName, ImageNumber, Moment,
+    Content, Details, Digest, DiskFormat, IdPrefix, Image, ImageId, ImageName, ImageNumber, Moment,
     Ownership, Seal, StoreTime, Timestamp,
 };
 use crate::lifecycle::{Status, TaskStatus};
@@ -38,6 +38,7 @@ fn seal() -> Seal {
         size_bytes: 10,
         allocated_bytes: 4096,
         format: DiskFormat::Raw,
+        virtual_size_bytes: None,
     }
 }
 
@@ -141,6 +142,7 @@ fn nothing_is_looked_for_without_an_index() {
         name: ImageName::new(b"x").expect("a name"),
         status: Status::Queued,
         ownership: Ownership { uid: 1, gid: 2, mode: 0o640 },
+        details: Details::default(),
         is_provisional: false,
         by: 1,
         created: moment(),

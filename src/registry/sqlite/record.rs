@@ -3,9 +3,10 @@
 use rusqlite::types::{FromSqlError, Type, ValueRef};
 use rusqlite::{Connection, Row, named_params};
 
+use super::texts;
 use crate::image::{
-    Content, Digest, DiskFormat, Image, ImageId, ImageName, ImageNumber, Ownership, Seal,
-    StoreTime, Timestamp,
+    Checksums, Content, Digest, DiskFormat, Expected, Image, ImageId, ImageName, ImageNumber,
+    Ownership, Seal, StoreTime, Timestamp,
 };
 use crate::lifecycle::Status;
 use crate::registry::Draft;
@@ -14,7 +15,7 @@ use crate::registry::Draft;
 pub(super) const COLUMNS: &str = "i.number, i.id, i.version, i.name, i.status, i.content, i.digest,
     i.size_bytes, i.allocated_bytes, i.disk_format, i.uid, i.gid, i.mode, i.created_at,
     i.updated_at, i.status_at, i.modified_at, i.origin, i.bound_digest, i.message, i.entered_at,
-    i.is_provisional, i.expected_size";
+    i.is_provisional, i.virtual_size, i.details, i.expected, i.checksums";
 
 /// The places of the columns: looking them up by name costs more than reading them.
 mod place {
@@ -40,7 +41,10 @@ mod place {
     pub(super) const MESSAGE: usize = 19;
     pub(super) const ENTERED_AT: usize = 20;
     pub(super) const IS_PROVISIONAL: usize = 21;
-    pub(super) const EXPECTED_SIZE: usize = 22;
+    pub(super) const VIRTUAL_SIZE: usize = 22;
+    pub(super) const DETAILS: usize = 23;
+    pub(super) const EXPECTED: usize = 24;
+    pub(super) const CHECKSUMS: usize = 25;
 }
 
 /// Writes the first row of an image.
@@ -49,9 +53,9 @@ pub(super) fn insert(connection: &Connection, draft: &Draft) -> rusqlite::Result
         .prepare_cached(
             "INSERT INTO images (id, version, name, unique_name, status, content, uid, gid, mode,
                  created_at, updated_at, status_at, modified_at, entered_at,
-                 is_provisional)
+                 is_provisional, details)
              VALUES (:id, 1, :name, :unique, :status, :content, :uid, :gid, :mode,
-                 :at, :at, :at, :at, :entered, :provisional)",
+                 :at, :at, :at, :at, :entered, :provisional, :details)",
         )?
         .execute(named_params! {
             ":id": draft.id.as_bytes(),
@@ -65,6 +69,7 @@ pub(super) fn insert(connection: &Connection, draft: &Draft) -> rusqlite::Result
             ":at": draft.created.at.as_nanoseconds(),
             ":entered": signed(draft.created.age.as_nanoseconds())?,
             ":provisional": draft.is_provisional,
+            ":details": texts::details(&draft.details),
         })?;
     Ok(Image {
         id: draft.id,
@@ -82,7 +87,9 @@ pub(super) fn insert(connection: &Connection, draft: &Draft) -> rusqlite::Result
         origin: None,
         bound_digest: None,
         is_provisional: draft.is_provisional,
-        expected_size: None,
+        expected: Expected::default(),
+        checksums: Checksums::default(),
+        details: draft.details.clone(),
         message: None,
     })
 }
@@ -104,7 +111,8 @@ pub(super) fn update(connection: &Connection, image: &Image) -> rusqlite::Result
                  uid = :uid, gid = :gid, mode = :mode, updated_at = :updated,
                  status_at = :status_at, modified_at = :modified, origin = :origin,
                  bound_digest = :bound, message = :message, entered_at = :entered,
-                 due_from = :due, is_provisional = :provisional, expected_size = :expected
+                 due_from = :due, is_provisional = :provisional, virtual_size = :virtual,
+                 details = :details, expected = :expected, checksums = :checksums
              WHERE id = :id AND version = :version",
         )?
         .execute(named_params! {
@@ -131,7 +139,10 @@ pub(super) fn update(connection: &Connection, image: &Image) -> rusqlite::Result
             ":entered": entered,
             ":due": image.status.expiry().filter(|_| !image.ownership.is_protected()).map(|_| entered),
             ":provisional": image.is_provisional,
-            ":expected": image.expected_size.map(signed).transpose()?,
+            ":virtual": seal.and_then(|seal| seal.virtual_size_bytes).map(signed).transpose()?,
+            ":details": texts::details(&image.details),
+            ":expected": texts::expected(&image.expected),
+            ":checksums": texts::checksums(&image.checksums),
         })?;
     Ok(changed == 1)
 }
@@ -141,6 +152,8 @@ pub(super) fn image_of(row: &Row<'_>) -> rusqlite::Result<Image> {
     let name = name_of(row, place::NAME)?;
     let origin = row.get::<_, Option<String>>(place::ORIGIN)?;
     let time = |column| row.get(column).map(Timestamp::from_nanoseconds);
+    let text =
+        |column| row.get_ref(column)?.as_str_or_null().map_err(|error| broken(&error.to_string()));
     Ok(Image {
         id: ImageId::from_bytes(row.get(place::ID)?),
         number: ImageNumber::new(unsigned(row.get(place::NUMBER)?)?),
@@ -161,10 +174,9 @@ pub(super) fn image_of(row: &Row<'_>) -> rusqlite::Result<Image> {
         bound_digest: row.get::<_, Option<[u8; 32]>>(place::BOUND_DIGEST)?.map(Digest::from_bytes),
         entered_at: StoreTime::from_nanoseconds(unsigned(row.get(place::ENTERED_AT)?)?),
         is_provisional: row.get(place::IS_PROVISIONAL)?,
-        expected_size: row
-            .get::<_, Option<i64>>(place::EXPECTED_SIZE)?
-            .map(unsigned)
-            .transpose()?,
+        expected: texts::expected_of(text(place::EXPECTED)?)?,
+        checksums: texts::checksums_of(text(place::CHECKSUMS)?)?,
+        details: texts::details_of(text(place::DETAILS)?)?,
         message: row.get(place::MESSAGE)?,
     })
 }
@@ -198,6 +210,10 @@ fn seal_of(row: &Row<'_>) -> rusqlite::Result<Seal> {
         allocated_bytes: unsigned(row.get(place::ALLOCATED_BYTES)?)?,
         format: DiskFormat::from_name(format)
             .ok_or_else(|| broken(&format!("disk_format {format:?}")))?,
+        virtual_size_bytes: row
+            .get::<_, Option<i64>>(place::VIRTUAL_SIZE)?
+            .map(unsigned)
+            .transpose()?,
     })
 }
 
@@ -269,7 +285,10 @@ mod tests {
             (place::MESSAGE, "i.message"),
             (place::ENTERED_AT, "i.entered_at"),
             (place::IS_PROVISIONAL, "i.is_provisional"),
-            (place::EXPECTED_SIZE, "i.expected_size"),
+            (place::VIRTUAL_SIZE, "i.virtual_size"),
+            (place::DETAILS, "i.details"),
+            (place::EXPECTED, "i.expected"),
+            (place::CHECKSUMS, "i.checksums"),
         ];
         assert_eq!(listed.len(), places.len());
         for (place, column) in places {

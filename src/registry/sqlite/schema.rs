@@ -129,6 +129,14 @@ const MIGRATIONS: &[&str] = &[
     DROP INDEX images_by_time;
     CREATE INDEX images_by_message ON images (status, status_at, number) WHERE message IS NOT NULL;
 ",
+    "
+    ALTER TABLE images ADD COLUMN virtual_size INTEGER;
+    ALTER TABLE images ADD COLUMN details TEXT;
+    ALTER TABLE images ADD COLUMN expected TEXT;
+    ALTER TABLE images ADD COLUMN checksums TEXT;
+    UPDATE images SET expected = json_object('size', expected_size) WHERE expected_size IS NOT NULL;
+    ALTER TABLE images DROP COLUMN expected_size;
+",
 ];
 
 /// The version from which on records say from when on their time counts.
