@@ -105,8 +105,8 @@ impl Filesystem for Requests {
         let work = move |mount: &Mount| {
             answer::attr("setattr", reply, || mount.set_attributes(asker, inode.0, setting));
         };
-        // A truncation may wait for a vote; by its path, it has one of its own.
-        if size.is_some() { self.slowly(work) } else { work(&self.mount) }
+        // They wait for what is being written, and a truncation for a vote; by its path, it has one of its own.
+        if size.or(mtime.map(|_| 0)).is_some() { self.slowly(work) } else { work(&self.mount) }
     }
 
     fn readlink(&self, _request: &Request, inode: INodeNo, reply: ReplyData) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::image::{Algorithm, Checksums, Seal};
-use crate::inspect;
+use crate::inspect::{self, Verdict};
 use crate::store::{Extent, Seek, StoreFile};
 
 mod checksums;
@@ -41,6 +41,8 @@ pub struct Examined {
     pub seal: Seal,
     /// The digests that were asked for beside the store's own.
     pub checksums: Checksums,
+    /// Why it must not be used, if so.
+    pub refusal: Option<String>,
 }
 
 /// Data on its way into the store.
@@ -245,16 +247,20 @@ impl Upload {
         if self.streamed_bytes != self.size_bytes {
             self.stream_file(watch)?;
         }
-        let format = inspect::detect(self.staged.as_ref(), self.size_bytes)
+        let verdict = inspect::inspect(self.staged.as_ref(), self.size_bytes)
             .map_err(|error| Error::io("read", self.staged.name(), error))?;
+        let (format, virtual_size_bytes, refusal) = match verdict {
+            Verdict::Sound(found) => (found.format, Some(found.virtual_size_bytes), None),
+            Verdict::Refused { format, reason } => (format, None, Some(reason)),
+        };
         let seal = Seal {
             digest: self.stream.digest(),
             size_bytes: self.size_bytes,
             allocated_bytes: self.staged.allocated_bytes()?,
             format,
-            virtual_size_bytes: None,
+            virtual_size_bytes,
         };
-        Ok(Examined { seal, checksums: self.stream.checksums() })
+        Ok(Examined { seal, checksums: self.stream.checksums(), refusal })
     }
 
     /// Hashes what is in the file and was not streamed, reading what is no hole.

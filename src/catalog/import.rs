@@ -70,7 +70,9 @@ impl Catalog {
         let size_bytes = self.open_staged(&image)?.map_or(Ok(0), |file| file.size_bytes())?;
         self.importing(id, size_bytes, watch, |watch| {
             let examined = match image.content {
-                Content::Sealed(seal) => Examined { seal, checksums: image.checksums },
+                Content::Sealed(seal) => {
+                    Examined { seal, checksums: image.checksums, refusal: None }
+                }
                 Content::Absent | Content::Staged | Content::Gone(_) => {
                     self.shared.seal_staged(id, watch)?
                 }
@@ -100,7 +102,9 @@ impl Catalog {
         }
         self.importing(id, source.size_bytes()?, watch, |watch| {
             let examined = match image.content {
-                Content::Sealed(seal) => Examined { seal, checksums: image.checksums },
+                Content::Sealed(seal) => {
+                    Examined { seal, checksums: image.checksums, refusal: None }
+                }
                 Content::Absent | Content::Staged | Content::Gone(_) => {
                     // What an attempt before this one has copied is not gone on with.
                     self.shared.store.discard(id)?;

@@ -154,7 +154,7 @@ impl Shared {
                 copied.examine()?.checksums
             }
         };
-        let examined = Examined { seal, checksums };
+        let examined = Examined { seal, checksums, refusal: None };
         self.commit_seal(session.id(), &examined, Some(session.modified_at()))?;
         hit(Failpoint::VoteRecorded);
         Ok(Some(seal))
@@ -167,7 +167,10 @@ impl Shared {
         examined: &Examined,
         modified_at: Option<Timestamp>,
     ) -> Result<()> {
-        let Examined { seal, checksums } = examined;
+        let Examined { seal, checksums, refusal } = examined;
+        if let Some(reason) = refusal {
+            return Err(Error::Rejected(reason.clone()));
+        }
         self.amend(id, Durability::Durable, |mut image| {
             if image.status.publication().is_none() {
                 return Err(Error::Cancelled);

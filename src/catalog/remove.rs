@@ -77,6 +77,8 @@ impl Catalog {
     pub fn set_attributes(&self, id: ImageId, attributes: Attributes) -> Result<()> {
         let upload = self.shared.uploads.of(id);
         if let (Some(upload), Some(at)) = (&upload, attributes.modified_at) {
+            // What was accepted before is written before.
+            upload.wait_for_writes();
             upload.set_modified_at(at);
         }
         self.shared.amend(id, Durability::Transient, |mut image| {

@@ -188,6 +188,14 @@ impl AsFd for StoreFile {
 
 impl Probe for StoreFile {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if i64::try_from(offset).is_err() {
+            return Ok(0);
+        }
         Self::read_at(self, offset, buffer).map_err(std::io::Error::other)
+    }
+
+    fn next_data(&self, offset: u64) -> std::io::Result<u64> {
+        let found = self.seek(Seek::Data, offset).map_err(std::io::Error::other)?;
+        Ok(found.unwrap_or(u64::MAX))
     }
 }

@@ -45,6 +45,16 @@ const LESSONS: &[(&str, &str, &str)] = &[
         "a_file_in_pending_is_a_task_that_moves_by_itself_and_shows_its_record",
     ),
     (
+        "format check fails: the data stays, retry fails",
+        "killed, data reclaimed",
+        "an_image_that_reaches_outside_itself_is_killed_with_the_reason_and_its_data_is_gone",
+    ),
+    (
+        "qcow2 with a data file or backing file, vmdk extents: host files readable",
+        "refused at the vote",
+        "an_image_that_reaches_outside_itself_is_killed_with_the_reason_and_its_data_is_gone",
+    ),
+    (
         "a writer that is killed publishes a truncated object",
         "killed, with the reason",
         "every_writer_into_active_has_its_outcome",

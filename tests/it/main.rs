@@ -13,6 +13,7 @@ mod cli;
 mod crash;
 mod day;
 mod images;
+mod inspect;
 mod lessons;
 mod lifecycle;
 mod mount;

@@ -3,6 +3,7 @@
 mod attributes;
 mod create;
 mod errors;
+mod formats;
 mod listing;
 mod metadata;
 mod moves;
