@@ -20,6 +20,7 @@ mod checksums;
 mod clock;
 mod import;
 mod keeper;
+mod locate;
 mod manifest;
 mod movement;
 mod publish;

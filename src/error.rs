@@ -99,6 +99,9 @@ pub enum Error {
     /// The store is not one that can be used.
     #[error("{0}")]
     Store(String),
+    /// Data that lies elsewhere is not what it was.
+    #[error("{0}")]
+    SourceChanged(String),
     /// Look the name up again: it belongs to another image now.
     #[error("the name belongs to another image now")]
     Stale,
@@ -140,7 +143,7 @@ impl Error {
             Self::Exists => libc::EEXIST,
             Self::NotFound => libc::ENOENT,
             Self::Busy(_) | Self::Conflict | Self::Interrupted => libc::EBUSY,
-            Self::Stale => libc::ESTALE,
+            Self::Stale | Self::SourceChanged(_) => libc::ESTALE,
             Self::BeyondEnd => libc::ENXIO,
             Self::CantCopy => libc::EXDEV,
             Self::BadHandle => libc::EBADF,

@@ -6,7 +6,8 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::time::{Duration, SystemTime};
+use std::path::Path;
+use std::time::SystemTime;
 
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, INodeNo, KernelConfig, LockOwner,
@@ -97,8 +98,7 @@ impl Filesystem for Requests {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let asker = Asker::of(request);
-        let mode = mode.map(|mode| mode & 0o7777);
+        let (asker, mode) = (Asker::of(request), mode.map(|mode| mode & 0o7777));
         let attributes = Attributes { uid, gid, mode, modified_at: mtime.map(moment) };
         let setting =
             Setting { attributes, size_bytes: size, handle: handle.map(|handle| handle.0) };
@@ -128,10 +128,8 @@ impl Filesystem for Requests {
         let (asker, name) = (Asker::of(request), name.to_owned());
         // It is made durable: there is no close that would.
         self.slowly(move |mount| {
-            answer::entry("mknod", reply, || {
-                let made = mount.make_node(asker, parent.0, name.as_bytes(), mode)?;
-                Ok((made, Duration::ZERO))
-            });
+            let work = || mount.make_node(asker, parent.0, name.as_bytes(), mode);
+            answer::entry("mknod", reply, work);
         });
     }
 
@@ -157,9 +155,24 @@ impl Filesystem for Requests {
         reply.error(refuse("rmdir", "the folders are the statuses: they stay"));
     }
 
+    fn symlink(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let (asker, name, target) = (Asker::of(request), name.to_owned(), target.to_owned());
+        self.slowly(move |mount| {
+            let work = || mount.locate(asker, parent.0, name.as_bytes(), &target);
+            answer::entry("symlink", reply, work);
+        });
+    }
+
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let asker = Asker::of(request);
-        answer::empty("unlink", reply, || self.mount.unlink(asker, parent.0, name.as_bytes()));
+        let work = || self.mount.unlink(Asker::of(request), parent.0, name.as_bytes());
+        answer::empty("unlink", reply, work);
     }
 
     fn rename(
@@ -226,16 +239,7 @@ impl Filesystem for Requests {
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let asker = Asker::of(request);
-        match self.writing(handle.0) {
-            Some(_writing) => answer::write(&self.mount, asker, reply, (handle.0, offset, data)),
-            None => {
-                let data = data.to_vec();
-                self.slowly(move |mount| {
-                    answer::write(mount, asker, reply, (handle.0, offset, &data));
-                });
-            }
-        }
+        self.write_when_free(Asker::of(request), reply, (handle.0, offset, data));
     }
 
     fn copy_file_range(
@@ -254,10 +258,8 @@ impl Filesystem for Requests {
         let asker = Asker::of(request);
         let from = Extent { offset: offset_in, length: len };
         self.slowly(move |mount| {
-            let copied = answer("copy_file_range", || {
-                mount.copy(asker, (fh_in.0, from), (fh_out.0, offset_out))
-            });
-            answer::written(reply, copied);
+            let work = || mount.copy(asker, (fh_in.0, from), (fh_out.0, offset_out));
+            answer::written(reply, answer("copy_file_range", work));
         });
     }
 
@@ -377,9 +379,8 @@ impl Filesystem for Requests {
     ) {
         let asker = Asker::of(request);
         let extent = Extent { offset, length };
-        self.slowly(move |mount| {
-            answer::empty("fallocate", reply, || mount.allocate(asker, handle.0, mode, extent));
-        });
+        let work = move |mount: &Mount| mount.allocate(asker, handle.0, mode, extent);
+        self.slowly(move |mount| answer::empty("fallocate", reply, || work(mount)));
     }
 
     fn lseek(

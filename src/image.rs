@@ -17,7 +17,7 @@ mod name;
 mod time;
 
 pub use checksum::{Algorithm, Checksum, Checksums};
-pub use content::{Content, DiskFormat, Seal};
+pub use content::{Content, DiskFormat, Fingerprint, Located, Reader, Seal};
 pub use details::{DetailFault, Details, VALUE_BYTES_MAX};
 pub use expected::Expected;
 pub use name::{ImageName, NAME_BYTES_MAX, NameFault};
@@ -270,7 +270,7 @@ impl Image {
                 }
                 Effect::RememberOrigin => next.origin = Some(self.status),
                 Effect::BindDigest => {
-                    next.bound_digest = next.content.seal().map(|seal| seal.digest);
+                    next.bound_digest = next.content.digest().or(next.bound_digest);
                 }
                 Effect::CancelWriter | Effect::TakeName | Effect::DropRecord => {}
             }

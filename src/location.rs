@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Gid, Mode, OFlags, ResolveFlags, Uid};
 
 use crate::error::{Error, Result};
-use crate::image::Ownership;
+use crate::image::Reader;
 use crate::store::StoreFile;
 
 /// The type of a FUSE filesystem, from `linux/magic.h`.
@@ -36,7 +36,7 @@ impl Locations {
     /// # Errors
     /// It is not below an allowed root, a link leads out of that, it is no regular file, it is in the
     /// store or a mount of it, or the reader may not read it.
-    pub fn open(&self, path: &Path, reader: Ownership) -> Result<StoreFile> {
+    pub fn open(&self, path: &Path, reader: Reader) -> Result<StoreFile> {
         let below = |root: &PathBuf| path.strip_prefix(root).ok().map(Path::to_owned);
         let found = self.roots.iter().find_map(|root| below(root).map(|rest| (root.clone(), rest)));
         let (root, rest) = found.ok_or(Error::Forbidden(
@@ -77,7 +77,7 @@ impl Locations {
 }
 
 /// Makes this thread one of the user, without any group but his own.
-fn become_user(user: Ownership) -> Result<()> {
+fn become_user(user: Reader) -> Result<()> {
     let failed = |error: rustix::io::Errno| Error::io("act for", "the user", error);
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     rustix::thread::set_thread_groups(&[]).map_err(failed)?;

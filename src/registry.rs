@@ -245,6 +245,12 @@ pub trait Registry: Send + Sync {
     /// The registry can't be read.
     fn totals(&self) -> Result<Vec<Total>>;
 
+    /// At most `limit` images with a number above `after` whose data lies elsewhere and has no digest yet.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    fn unhashed(&self, after: ImageNumber, limit: u32) -> Result<Vec<Image>>;
+
     /// The images that entered a status last and have a message that says why, the latest first.
     ///
     /// # Errors

@@ -118,11 +118,13 @@ impl Catalog {
                         Err(Error::Damaged(format!("data of image {}: {error}", image.id)))
                     }
                     // It was removed since it was looked up.
-                    Some(Content::Absent | Content::Staged | Content::Gone(_)) | None => {
-                        Err(Error::NotFound)
-                    }
+                    Some(
+                        Content::Absent | Content::Staged | Content::Located(_) | Content::Gone(_),
+                    )
+                    | None => Err(Error::NotFound),
                 }
             }),
+            Content::Located(located) => self.shared.open_located(located).map(Arc::new),
             Content::Absent | Content::Staged | Content::Gone(_) => Err(Error::NotFound),
         }
     }

@@ -18,7 +18,8 @@ const WAITING_MAX: usize = 1024;
 /// The digests that somebody asked for. The mutex guards the list alone.
 #[derive(Default)]
 pub(super) struct Wanted {
-    waiting: Mutex<VecDeque<(ImageId, Algorithm)>>,
+    /// Without an algorithm, the store's own digest of data that lies elsewhere.
+    waiting: Mutex<VecDeque<(ImageId, Option<Algorithm>)>>,
     added: Condvar,
 }
 
@@ -29,7 +30,7 @@ impl Wanted {
     }
 
     /// The image that comes next, with all that is asked of it.
-    fn next(&self, patience: Duration) -> Option<(ImageId, Vec<Algorithm>)> {
+    fn next(&self, patience: Duration) -> Option<(ImageId, Vec<Option<Algorithm>>)> {
         let mut waiting = self.waiting.lock();
         if waiting.is_empty() {
             self.added.wait_for(&mut waiting, patience);
@@ -39,8 +40,16 @@ impl Wanted {
         Some((id, own.map(|(_, algorithm)| *algorithm).collect()))
     }
 
-    fn done(&self, id: ImageId, algorithms: &[Algorithm]) {
-        let is_done = |(other, algorithm): &(ImageId, Algorithm)| {
+    fn add(&self, one: (ImageId, Option<Algorithm>)) {
+        let mut waiting = self.waiting.lock();
+        if waiting.len() < WAITING_MAX && !waiting.contains(&one) {
+            waiting.push_back(one);
+            self.added.notify_one();
+        }
+    }
+
+    fn done(&self, id: ImageId, algorithms: &[Option<Algorithm>]) {
+        let is_done = |(other, algorithm): &(ImageId, Option<Algorithm>)| {
             *other == id && algorithms.contains(algorithm)
         };
         self.waiting.lock().retain(|one| !is_done(one));
@@ -50,16 +59,15 @@ impl Wanted {
 impl Catalog {
     /// Has a digest of an image's data computed, if it is not known and nobody asked before.
     pub fn want_checksum(&self, image: &Image, algorithm: Algorithm) {
-        let is_sealed = matches!(image.content, Content::Sealed(_));
-        if !is_sealed || image.checksums.hex(algorithm).is_some() {
-            return;
+        let has_data = matches!(image.content, Content::Sealed(_) | Content::Located(_));
+        if has_data && image.checksums.hex(algorithm).is_none() {
+            self.shared.wanted.add((image.id, Some(algorithm)));
         }
-        let wanted = &self.shared.wanted;
-        let mut waiting = wanted.waiting.lock();
-        if waiting.len() < WAITING_MAX && !waiting.contains(&(image.id, algorithm)) {
-            waiting.push_back((image.id, algorithm));
-            wanted.added.notify_one();
-        }
+    }
+
+    /// Has the store's own digest of data computed that lies elsewhere.
+    pub(super) fn want_digest(&self, id: ImageId) {
+        self.shared.wanted.add((id, None));
     }
 }
 
@@ -68,6 +76,10 @@ impl Shared {
     pub(super) fn compute_checksums(&self, is_stopped: impl Fn() -> bool) {
         /// How long the thread sleeps between two looks at whether it is to stop.
         const PATIENCE: Duration = Duration::from_secs(5);
+        match self.unhashed() {
+            Ok(all) => all.into_iter().for_each(|id| self.wanted.add((id, None))),
+            Err(error) => log::warn!("op=digest errno={}: {error}", error.errno()),
+        }
         while !is_stopped() {
             let Some((id, algorithms)) = self.wanted.next(PATIENCE) else { continue };
             match self.compute(id, &algorithms, &is_stopped) {
@@ -81,14 +93,22 @@ impl Shared {
     fn compute(
         &self,
         id: ImageId,
-        algorithms: &[Algorithm],
+        algorithms: &[Option<Algorithm>],
         is_stopped: &dyn Fn() -> bool,
     ) -> Result<()> {
         let image = self.registry.image(Key::Id(id))?.ok_or(Error::NotFound)?;
-        let Content::Sealed(seal) = image.content else { return Err(Error::NotFound) };
-        let mut data = Upload::resume(Arc::clone(&self.store.open(&seal.digest)?))?;
-        data.want(algorithms.iter().copied());
         let watch = |_| if is_stopped() { Err(Error::Cancelled) } else { Ok(()) };
+        let algorithms: Vec<Algorithm> = algorithms.iter().copied().flatten().collect();
+        let seal = match &image.content {
+            Content::Sealed(seal) => *seal,
+            Content::Located(located) => {
+                let examined = self.hash_located(located, &algorithms, &watch)?;
+                return self.note_digest(id, located, &examined);
+            }
+            Content::Absent | Content::Staged | Content::Gone(_) => return Err(Error::NotFound),
+        };
+        let mut data = Upload::resume(Arc::clone(&self.store.open(&seal.digest)?))?;
+        data.want(algorithms);
         let found = data.examine_watched(&watch)?;
         if found.seal.digest != seal.digest {
             return Err(Error::Damaged("the data is not what was sealed: verify it".into()));

@@ -7,7 +7,7 @@ use super::staging::Import;
 use super::{Actor, Catalog, Move, Newcomer, Shared};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
-use crate::image::{Content, Details, Image, ImageId, Ownership};
+use crate::image::{Content, Details, Image, ImageId, Ownership, Reader};
 use crate::ingest::{Examined, Upload, Watch};
 use crate::lifecycle::{Event, Status};
 use crate::registry::TaskChange;
@@ -73,7 +73,7 @@ impl Catalog {
                 Content::Sealed(seal) => {
                     Examined { seal, checksums: image.checksums, refusal: None }
                 }
-                Content::Absent | Content::Staged | Content::Gone(_) => {
+                Content::Absent | Content::Staged | Content::Located(_) | Content::Gone(_) => {
                     self.shared.seal_staged(id, watch)?
                 }
             };
@@ -91,7 +91,10 @@ impl Catalog {
         import: &ImportPath,
         watch: &dyn Fn(u8) -> Result<()>,
     ) -> Result<ImageId> {
-        let source = self.shared.locations.open(Path::new(&import.from), task.ownership)?;
+        let source = {
+            let reader = Reader { uid: task.ownership.uid, gid: task.ownership.gid };
+            self.shared.locations.open(Path::new(&import.from), reader)?
+        };
         let id = self.image_to_import(task, import)?;
         let image = self.by_id(id)?.ok_or(Error::Cancelled)?;
         if image.status.has_unique_names() {
@@ -105,7 +108,7 @@ impl Catalog {
                 Content::Sealed(seal) => {
                     Examined { seal, checksums: image.checksums, refusal: None }
                 }
-                Content::Absent | Content::Staged | Content::Gone(_) => {
+                Content::Absent | Content::Staged | Content::Located(_) | Content::Gone(_) => {
                     // What an attempt before this one has copied is not gone on with.
                     self.shared.store.discard(id)?;
                     let mut upload = Upload::new(Arc::new(self.shared.store.stage(id)?));

@@ -174,9 +174,8 @@ impl Shared {
         let image = self.registry.image(Key::Id(id))?;
         match image.map(|image| image.content) {
             Some(Content::Sealed(_)) => Ok(()),
-            Some(Content::Absent | Content::Staged | Content::Gone(_)) | None => {
-                self.store.drop_manifest(id)
-            }
+            Some(Content::Absent | Content::Staged | Content::Located(_) | Content::Gone(_))
+            | None => self.store.drop_manifest(id),
         }
     }
 

@@ -64,6 +64,9 @@ impl Shared {
             Decision::Denied(reason) => return Err(reason.into()),
         };
         self.check_trash_time(image, event)?;
+        if event == Event::Unlocate {
+            check_unlocatable(image)?;
+        }
         if step.to.has_unique_names()
             && let Content::Sealed(seal) = image.content
             && self.store.is_damaged(&seal.digest)?
@@ -80,5 +83,19 @@ impl Shared {
             holder.map_or(Ok(()), |holder| actor.must_govern(&holder))?;
         }
         Ok(event)
+    }
+}
+
+/// Whether the location of an image may be taken away: then its id is bound to what it was.
+fn check_unlocatable(image: &Image) -> Result<()> {
+    match (&image.content, image.bound_digest) {
+        (Content::Located(_), Some(_)) => Ok(()),
+        (Content::Located(_), None) => Err(Error::Busy(
+            "its digest is still being computed: wait until user.sps.blake3 is there, or remove it"
+                .into(),
+        )),
+        (Content::Absent | Content::Staged | Content::Sealed(_) | Content::Gone(_), _) => {
+            Err(Error::Forbidden("only an image whose data lies elsewhere can lose its location"))
+        }
     }
 }

@@ -299,7 +299,11 @@ impl Shared {
             Content::Sealed(seal) if image.status.publication().is_some() => {
                 Ok(Some((image, seal)))
             }
-            Content::Sealed(_) | Content::Absent | Content::Staged | Content::Gone(_) => Ok(None),
+            Content::Sealed(_)
+            | Content::Absent
+            | Content::Staged
+            | Content::Located(_)
+            | Content::Gone(_) => Ok(None),
         }
     }
 

@@ -57,8 +57,12 @@ impl Shared {
             Content::Absent if image.is_provisional => self.drop_unused(image.id),
             Content::Staged => self.kill(image.id, &Error::WriterFailed(stopped.into())),
             // A queued image without data stays what it is; a saving one had its first byte on the way.
-            Content::Absent | Content::Gone(_) if image.status.failure(false).is_none() => Ok(()),
-            Content::Absent | Content::Gone(_) => {
+            Content::Absent | Content::Located(_) | Content::Gone(_)
+                if image.status.failure(false).is_none() =>
+            {
+                Ok(())
+            }
+            Content::Absent | Content::Located(_) | Content::Gone(_) => {
                 self.kill(image.id, &Error::WriterFailed(stopped.into()))
             }
         }

@@ -31,8 +31,13 @@ impl Catalog {
     /// There is no such image, it has no content, or what `watch` says.
     pub fn verify_image(&self, id: ImageId, watch: &dyn Fn(u8) -> Result<()>) -> Result<Verified> {
         let image = self.by_id(id)?.ok_or(Error::NotFound)?;
-        let Content::Sealed(seal) = image.content else { return Err(Error::NotFound) };
         let mut verified = Verified::default();
+        if image.content.located().is_some() {
+            self.shared.verify_located(&image, watch, &mut verified)?;
+            self.keeper.wake();
+            return Ok(verified);
+        }
+        let Content::Sealed(seal) = image.content else { return Err(Error::NotFound) };
         let told = |done: u64| watch(percent(done, seal.size_bytes));
         self.shared.verify(&seal, &told, &mut verified)?;
         self.keeper.wake();
@@ -53,6 +58,10 @@ impl Catalog {
             let Some(last) = page.last() else { break };
             after = last.image.number;
             for image in page.into_iter().map(|listed| listed.image) {
+                if image.content.located().is_some() {
+                    self.shared.verify_located(&image, watch, &mut verified)?;
+                    continue;
+                }
                 let Content::Sealed(seal) = image.content else { continue };
                 // Of images with the same content the first one stands for all.
                 let first = registry.holders(&seal.digest, 1)?.pop();
@@ -114,6 +123,38 @@ impl Shared {
         Ok(())
     }
 
+    /// Reads data again that lies elsewhere. What has changed is withheld.
+    fn verify_located(
+        &self,
+        image: &Image,
+        watch: &dyn Fn(u8) -> Result<()>,
+        verified: &mut Verified,
+    ) -> Result<()> {
+        let Some(located) = image.content.located() else { return Ok(()) };
+        let size_bytes = located.fingerprint.size_bytes;
+        let told = |done| watch(percent(done, size_bytes));
+        let fault = match self.hash_located(located, &[], &told) {
+            Ok(examined) if located.digest.is_some_and(|known| known != examined.seal.digest) => {
+                Some(format!("damaged: {} is not what was registered", located.path))
+            }
+            Ok(examined) => {
+                self.note_digest(image.id, located, &examined)?;
+                None
+            }
+            Err(Error::SourceChanged(told)) => Some(format!("damaged: {told}")),
+            Err(error) if error.tells_of_damage() => Some(format!("damaged: {error}")),
+            Err(error) => return Err(error),
+        };
+        if let Some(fault) = fault {
+            log::error!("image={} op=verify: {fault}", image.id);
+            self.withhold_one(image.id, &fault)?;
+            verified.damaged += 1;
+        }
+        verified.contents += 1;
+        verified.size_bytes += size_bytes;
+        Ok(())
+    }
+
     fn examine_sealed(&self, seal: &Seal, watch: &Watch<'_>) -> Result<Seal> {
         let file = self.store.open(&seal.digest)?;
         Upload::resume(Arc::clone(&file))?.examine_watched(watch).map(|examined| examined.seal)
@@ -122,26 +163,28 @@ impl Shared {
     /// Withholds every image that has the content. What is in the trash is restored to `deactivated`.
     fn withhold(&self, seal: &Seal, fault: &str) -> Result<()> {
         for image in self.registry.holders(&seal.digest, u32::MAX)? {
-            let choose = |image: &Image| match image.status.has_unique_names() {
-                true => Ok(Event::Withhold),
-                false => Err(Error::NotFound),
-            };
-            let withheld = self.transition(image.id, None, choose, |next, _| {
-                next.message = Some(fault.to_owned());
-                Ok(())
-            });
-            match withheld {
-                Ok(_) => {}
-                Err(Error::NotFound) => {
-                    self.amend(image.id, Durability::Transient, |mut image| {
-                        image.message = Some(fault.to_owned());
-                        image.origin = image.origin.map(|_| Status::Deactivated);
-                        Ok(Some(image))
-                    })?
-                }
-                Err(error) => return Err(error),
-            }
+            self.withhold_one(image.id, fault)?;
         }
         Ok(())
+    }
+
+    fn withhold_one(&self, id: ImageId, fault: &str) -> Result<()> {
+        let choose = |image: &Image| match image.status.has_unique_names() {
+            true => Ok(Event::Withhold),
+            false => Err(Error::NotFound),
+        };
+        let withheld = self.transition(id, None, choose, |next, _| {
+            next.message = Some(fault.to_owned());
+            Ok(())
+        });
+        match withheld {
+            Ok(_) => Ok(()),
+            Err(Error::NotFound) => self.amend(id, Durability::Transient, |mut image| {
+                image.message = Some(fault.to_owned());
+                image.origin = image.origin.map(|_| Status::Deactivated);
+                Ok(Some(image))
+            }),
+            Err(error) => Err(error),
+        }
     }
 }

@@ -61,7 +61,9 @@ impl Backings {
         let (image, file) = match handle {
             Handle::Read { file, image } => {
                 // What is staged may still be written.
-                (image.number, image.content.seal().map(|_| file))
+                let is_whole =
+                    image.content.digest().is_some() || image.content.located().is_some();
+                (image.number, is_whole.then_some(file))
             }
             Handle::Upload(upload) => (upload.session.number(), None),
             Handle::Empty | Handle::Page(_) | Handle::Draft(_) => return None,

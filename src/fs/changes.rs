@@ -1,5 +1,6 @@
 //! Operations that change names: make, remove, rename.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::content::Opened;
@@ -75,7 +76,7 @@ impl Mount {
         parent: u64,
         name: &[u8],
         mode: u32,
-    ) -> Result<fuser::FileAttr> {
+    ) -> Result<(fuser::FileAttr, Duration)> {
         if mode & libc::S_IFMT != libc::S_IFREG && mode & libc::S_IFMT != 0 {
             return Err(Error::Forbidden("only regular files can be made"));
         }
@@ -90,7 +91,32 @@ impl Mount {
             self.nodes.note(process, image.name.clone(), image.number);
         }
         self.catalog.flush()?;
-        Ok(self.attributes_of(Node::Image(image.number), Some(image)))
+        Ok((self.attributes_of(Node::Image(image.number), Some(image)), Duration::ZERO))
+    }
+
+    /// Registers an image whose data lies at `target`. The kernel is told of a link, as that is what it asked
+    /// for, and finds a regular file when it looks again.
+    pub(crate) fn locate(
+        &self,
+        asker: Asker,
+        parent: u64,
+        name: &[u8],
+        target: &Path,
+    ) -> Result<(fuser::FileAttr, Duration)> {
+        const MODE: u32 = 0o644;
+        let folder = Self::node(parent)?;
+        match gesture::create(folder)? {
+            Creation::Image(Status::Queued) => {}
+            Creation::Image(_) | Creation::Task => {
+                return Err(Error::Forbidden("a location is registered in active/ or queued/"));
+            }
+        }
+        let name = ImageName::new(name)?;
+        let target = target.to_str().ok_or_else(|| Error::Invalid("a location is text".into()))?;
+        let ownership = Ownership { uid: asker.uid, gid: asker.gid, mode: MODE };
+        let image = self.catalog.locate(name, target, ownership)?;
+        let link = Node::Link(image.number);
+        Ok((self.attributes_of(link, Some(image)), Duration::ZERO))
     }
 
     /// Removes an image, or a task.

@@ -10,7 +10,7 @@ use super::handles::{Handle, UploadHandle};
 use super::mount::{Asker, Mount};
 use super::tree::Node;
 use super::watch::Writer;
-use crate::catalog::{Resize, Source, UploadSession};
+use crate::catalog::{Catalog, Resize, Source, UploadSession};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::ingest::Turn;
@@ -73,7 +73,11 @@ impl Mount {
     pub(crate) fn read(&self, handle: u64, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let handle = self.handles.of(handle).ok_or(Error::BadHandle)?;
         match handle.as_ref() {
-            Handle::Read { file, .. } => file.read_at(offset, buffer),
+            Handle::Read { file, image } => {
+                let count = file.read_at(offset, buffer)?;
+                Catalog::check_source(image, file)?;
+                Ok(count)
+            }
             Handle::Empty => Ok(0),
             Handle::Upload(upload) => {
                 upload.session.wait_for_writes();

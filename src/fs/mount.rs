@@ -20,7 +20,7 @@ use super::vacancies::Vacancies;
 use super::watch::Watch;
 use crate::catalog::{Actor, Catalog, Live, now};
 use crate::error::{Error, Result};
-use crate::image::{Content, Image, ImageName, ImageNumber, Timestamp};
+use crate::image::{Content, Image, ImageName, ImageNumber, Reader, Timestamp};
 use crate::tasks::Executor;
 
 /// Whose the status folders are, and who may put images into them.
@@ -58,6 +58,11 @@ impl Asker {
     /// The one on whose behalf the catalog acts.
     pub(crate) const fn actor(self) -> Actor {
         Actor { uid: self.uid }
+    }
+
+    /// The one as whom files elsewhere are read.
+    pub(crate) const fn reader(self) -> Reader {
+        Reader { uid: self.uid, gid: self.gid }
     }
 
     /// The process that asks, as `/proc` shows it.
@@ -133,9 +138,13 @@ impl Mount {
     pub(crate) fn shown(&self, image: Image) -> Shown {
         let is_coming = image.status.publication().is_some() || image.status.is_staging();
         let upload = if is_coming { self.catalog.upload_of(image.id) } else { None };
-        let (size_bytes, allocated_bytes) = match (&upload, image.content) {
+        let (size_bytes, allocated_bytes) = match (&upload, &image.content) {
             (Some(upload), _) => (Some(upload.live().size_bytes), upload.allocated_bytes()),
             (None, Content::Sealed(seal)) => (Some(seal.size_bytes), seal.allocated_bytes),
+            (None, Content::Located(located)) => {
+                let size_bytes = located.fingerprint.size_bytes;
+                (Some(size_bytes), size_bytes)
+            }
             (None, Content::Gone(seal)) => (Some(seal.size_bytes), 0),
             (None, Content::Staged | Content::Absent) if image.status.keeps_staged_data() => {
                 self.staged_size(&image)

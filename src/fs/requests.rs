@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use fuser::ReplyWrite;
+
+use super::answer;
 use super::departures::Scope;
 use super::lane::Lane;
-use super::mount::Mount;
+use super::mount::{Asker, Mount};
 
 /// The implementation of fuser's trait.
 pub(super) struct Requests {
@@ -17,7 +20,7 @@ pub(super) struct Requests {
 }
 
 /// A thread that reads requests and writes for one of them.
-pub(super) struct Writing<'a>(&'a AtomicUsize);
+struct Writing<'a>(&'a AtomicUsize);
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
@@ -41,13 +44,31 @@ impl Requests {
 
     /// Whether the thread that has read a WRITE may do it: not where it waits for a vote, and not the last
     /// threads, as a disk may be slow.
-    pub(super) fn writing(&self, handle: u64) -> Option<Writing<'_>> {
+    fn writing(&self, handle: u64) -> Option<Writing<'_>> {
         if self.mount.is_busy(handle) {
             return None;
         }
         let before = self.writing.fetch_add(1, Ordering::AcqRel);
         let writing = Writing(&self.writing);
         (before < self.threads.div_ceil(4) * 3).then_some(writing)
+    }
+
+    /// Writes from this thread or, where that would keep others from being read, from another.
+    pub(super) fn write_when_free(
+        &self,
+        asker: Asker,
+        reply: ReplyWrite,
+        (handle, offset, data): (u64, u64, &[u8]),
+    ) {
+        match self.writing(handle) {
+            Some(_writing) => answer::write(&self.mount, asker, reply, (handle, offset, data)),
+            None => {
+                let data = data.to_vec();
+                self.slowly(move |mount| {
+                    answer::write(mount, asker, reply, (handle, offset, &data));
+                });
+            }
+        }
     }
 
     /// Runs `work` from another thread: it may wait for the disk.

@@ -97,6 +97,10 @@ impl Mount {
                 self.catalog.rename(image.id, &name, Rename { seen, actor, no_replace: false })
             }
             _ if is_missing => Err(Error::NoAttribute),
+            (Property::Locations, Some(path)) => {
+                self.catalog.add_location(image, path, change.asker.reader())
+            }
+            (Property::Locations, None) => self.catalog.drop_location(image, change.asker.actor()),
             (property, value) => self.declare(change, |image| edit(image, property, value)),
         }
     }

@@ -1,6 +1,6 @@
 //! Where the bytes of an image are, and what they are known to be.
 
-use super::Digest;
+use super::{Digest, Timestamp};
 
 /// What the data of an image looks like on a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,8 +92,45 @@ pub struct Seal {
     pub virtual_size_bytes: Option<u64>,
 }
 
-/// Where the bytes of an image are.
+/// Data that lies elsewhere, as it was found there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// Its path.
+    pub path: String,
+    /// On whose behalf it is read.
+    pub reader: Reader,
+    /// How it was found: what is there later and is not this is not the image.
+    pub fingerprint: Fingerprint,
+    /// What the content was found to be.
+    pub format: DiskFormat,
+    /// The size of the disk that a machine sees in it, in bytes.
+    pub virtual_size_bytes: Option<u64>,
+    /// BLAKE3 of all bytes, once it is computed.
+    pub digest: Option<Digest>,
+}
+
+/// A user and his group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reader {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// By what a file is known not to have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// Its inode number.
+    pub inode: u64,
+    /// Its length in bytes.
+    pub size_bytes: u64,
+    /// When its data last changed.
+    pub modified_at: Timestamp,
+}
+
+/// Where the bytes of an image are.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// Nowhere: none have come.
     Absent,
@@ -101,6 +138,8 @@ pub enum Content {
     Staged,
     /// Complete, under its digest (or, until the last close, in staging).
     Sealed(Seal),
+    /// Elsewhere, in a file that is not the store's.
+    Located(Box<Located>),
     /// Given back; what they were is still known.
     Gone(Seal),
 }
@@ -111,15 +150,48 @@ impl Content {
     pub const fn seal(&self) -> Option<&Seal> {
         match self {
             Self::Sealed(seal) | Self::Gone(seal) => Some(seal),
+            Self::Absent | Self::Staged | Self::Located(_) => None,
+        }
+    }
+
+    /// Where the data is, if it lies elsewhere.
+    #[must_use]
+    pub fn located(&self) -> Option<&Located> {
+        match self {
+            Self::Located(located) => Some(located),
+            Self::Absent | Self::Staged | Self::Sealed(_) | Self::Gone(_) => None,
+        }
+    }
+
+    /// The BLAKE3 of all bytes, if it is known.
+    #[must_use]
+    pub fn digest(&self) -> Option<Digest> {
+        let located = || self.located().and_then(|located| located.digest);
+        self.seal().map(|seal| seal.digest).or_else(located)
+    }
+
+    /// What the bytes were found to be.
+    #[must_use]
+    pub fn format(&self) -> Option<DiskFormat> {
+        let located = || self.located().map(|located| located.format);
+        self.seal().map(|seal| seal.format).or_else(located)
+    }
+
+    /// The size of the disk that a machine sees in it, in bytes.
+    #[must_use]
+    pub fn virtual_size_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Sealed(seal) | Self::Gone(seal) => seal.virtual_size_bytes,
+            Self::Located(located) => located.virtual_size_bytes,
             Self::Absent | Self::Staged => None,
         }
     }
 
     /// What is left when the data is given back.
-    pub(super) const fn reclaimed(self) -> Self {
+    pub(super) fn reclaimed(self) -> Self {
         match self {
             Self::Sealed(seal) | Self::Gone(seal) => Self::Gone(seal),
-            Self::Absent | Self::Staged => Self::Absent,
+            Self::Absent | Self::Staged | Self::Located(_) => Self::Absent,
         }
     }
 }

@@ -17,6 +17,7 @@ pub const MOVES: &[Move] = {
         (S::Saving, S::Killed, E::Fail),
         (S::Active, S::Deactivated, E::Deactivate),
         (S::Deactivated, S::Active, E::Reactivate),
+        (S::Active, S::Queued, E::Unlocate),
         (S::Active, S::PendingDelete, E::Delete),
         (S::Deactivated, S::PendingDelete, E::Delete),
         (S::PendingDelete, S::Active, E::RestoreActive),

@@ -170,6 +170,17 @@ impl Registry for SqliteRegistry {
         )
     }
 
+    fn unhashed(&self, after: ImageNumber, limit: u32) -> Result<Vec<Image>> {
+        self.many(
+            &format!(
+                "SELECT {COLUMNS} FROM images i WHERE i.location IS NOT NULL AND i.digest IS NULL
+                 AND i.number > ?1 ORDER BY i.number LIMIT ?2"
+            ),
+            params![column(after.get())?, limit],
+            image_of,
+        )
+    }
+
     fn is_referenced(&self, digest: &Digest) -> Result<bool> {
         self.read(|connection| {
             connection

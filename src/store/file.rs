@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use rustix::fs::{FallocateFlags, SeekFrom};
 
 use crate::error::{Error, Result};
+use crate::image::{Fingerprint, Timestamp};
 use crate::inspect::Probe;
 use crate::sys;
 
@@ -173,6 +174,22 @@ impl StoreFile {
             Err(rustix::io::Errno::NXIO) => Ok(None),
             Err(error) => Err(self.failed("lseek", error)),
         }
+    }
+
+    /// By what it is known not to have changed.
+    ///
+    /// # Errors
+    /// The filesystem does not say.
+    pub fn fingerprint(&self) -> Result<Fingerprint> {
+        let found = self.file.metadata().map_err(|error| self.failed("stat", error))?;
+        let nanoseconds = found.mtime().saturating_mul(1_000_000_000);
+        Ok(Fingerprint {
+            inode: found.ino(),
+            size_bytes: found.len(),
+            modified_at: Timestamp::from_nanoseconds(
+                nanoseconds.saturating_add(found.mtime_nsec()),
+            ),
+        })
     }
 
     fn failed(&self, op: &'static str, error: impl Into<std::io::Error>) -> Error {

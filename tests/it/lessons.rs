@@ -55,6 +55,11 @@ const LESSONS: &[(&str, &str, &str)] = &[
         "an_image_that_reaches_outside_itself_is_killed_with_the_reason_and_its_data_is_gone",
     ),
     (
+        "last location removed, then another upload: one id, two contents",
+        "the digest of an id is for ever",
+        "an_id_that_lost_its_location_takes_the_same_content_only",
+    ),
+    (
         "a writer that is killed publishes a truncated object",
         "killed, with the reason",
         "every_writer_into_active_has_its_outcome",

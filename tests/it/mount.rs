@@ -5,6 +5,7 @@ mod create;
 mod errors;
 mod formats;
 mod listing;
+mod locations;
 mod metadata;
 mod moves;
 mod names;

@@ -50,6 +50,12 @@ impl Sandbox {
         Self { directory, options }
     }
 
+    /// The same, with one more option of `-o`.
+    pub fn and(mut self, option: &str) -> Self {
+        self.options.push(option.to_owned());
+        self
+    }
+
     /// Where the store is.
     pub fn store(&self) -> PathBuf {
         self.directory.path().join("store")
@@ -304,7 +310,7 @@ pub fn audit(store: &Path) {
             Content::Absent if image.status.is_staging() => {
                 staged.insert(image.id.to_string());
             }
-            Content::Absent | Content::Gone(_) => {}
+            Content::Absent | Content::Located(_) | Content::Gone(_) => {}
         }
     }
     let found: std::collections::BTreeSet<String> = names_in(&store.join("blobs"))

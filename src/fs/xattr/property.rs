@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::fs::mount::Shown;
-use crate::image::{Algorithm, Content, Seal};
+use crate::image::{Algorithm, Content};
 
 /// What the names of all attributes of sps begin with.
 const PREFIX: &str = "user.sps.";
@@ -35,6 +35,7 @@ pub(super) enum Property {
     Tags,
     MinDisk,
     MinRam,
+    Locations,
 }
 
 /// An attribute: one of those that every image has, or a property under a key of somebody's own.
@@ -45,7 +46,7 @@ pub(super) enum Attribute<'a> {
 }
 
 impl Property {
-    const ALL: [(&'static str, Self); 26] = [
+    const ALL: [(&'static str, Self); 27] = [
         ("id", Self::Id),
         ("status", Self::Status),
         ("name", Self::Name),
@@ -72,6 +73,7 @@ impl Property {
         ("tags", Self::Tags),
         ("min_disk", Self::MinDisk),
         ("min_ram", Self::MinRam),
+        ("locations", Self::Locations),
     ];
 
     /// Those that are listed where they are set.
@@ -79,7 +81,7 @@ impl Property {
 
     fn value(self, shown: &Shown) -> Option<String> {
         let image = &shown.image;
-        let seal: Option<&Seal> = image.content.seal();
+        let content = &image.content;
         match self {
             Self::Id => Some(image.id.to_string()),
             Self::Status => Some(image.status.to_string()),
@@ -88,13 +90,13 @@ impl Property {
                 let is_known = image.content != Content::Absent || shown.size_bytes > Some(0);
                 shown.size_bytes.filter(|_| is_known).map(|size| size.to_string())
             }
-            Self::VirtualSize => seal?.virtual_size_bytes.map(|size| size.to_string()),
+            Self::VirtualSize => content.virtual_size_bytes().map(|size| size.to_string()),
             Self::DiskFormat => {
-                let format = seal.map(|seal| seal.format).or(image.expected.format);
+                let format = content.format().or(image.expected.format);
                 format.map(|format| format.name().to_owned())
             }
             Self::ContainerFormat => Some("bare".to_owned()),
-            Self::Blake3 => seal.map(|seal| seal.digest.to_string()),
+            Self::Blake3 => content.digest().map(|digest| digest.to_string()),
             Self::Checksum(algorithm) => image.checksums.hex(algorithm).map(str::to_owned),
             Self::CreatedAt => Some(image.created_at.to_string()),
             Self::UpdatedAt => Some(image.updated_at.to_string()),
@@ -112,6 +114,7 @@ impl Property {
                 let tags = image.details.tags();
                 (!tags.is_empty()).then(|| tags.join(","))
             }
+            Self::Locations => content.located().map(|located| located.path.clone()),
             Self::MinDisk => image.details.min_disk.map(|least| least.to_string()),
             Self::MinRam => image.details.min_ram.map(|least| least.to_string()),
         }

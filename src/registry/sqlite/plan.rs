@@ -63,6 +63,7 @@ fn ask_of_images(registry: &SqliteRegistry, image: &Image) {
     registry.page(None, none, 10).expect("asked");
     registry.names(None, none, 10).expect("asked");
     registry.is_shadowed(image).expect("asked");
+    registry.unhashed(none, 10).expect("asked");
     registry.totals().expect("asked");
     registry.is_referenced(&seal().digest).expect("asked");
     registry.holders(&seal().digest, 10).expect("asked");

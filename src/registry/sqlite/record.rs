@@ -5,8 +5,8 @@ use rusqlite::{Connection, Row, named_params};
 
 use super::texts;
 use crate::image::{
-    Checksums, Content, Digest, DiskFormat, Expected, Image, ImageId, ImageName, ImageNumber,
-    Ownership, Seal, StoreTime, Timestamp,
+    Checksums, Content, Digest, DiskFormat, Expected, Fingerprint, Image, ImageId, ImageName,
+    ImageNumber, Located, Ownership, Seal, StoreTime, Timestamp,
 };
 use crate::lifecycle::Status;
 use crate::registry::Draft;
@@ -15,7 +15,7 @@ use crate::registry::Draft;
 pub(super) const COLUMNS: &str = "i.number, i.id, i.version, i.name, i.status, i.content, i.digest,
     i.size_bytes, i.allocated_bytes, i.disk_format, i.uid, i.gid, i.mode, i.created_at,
     i.updated_at, i.status_at, i.modified_at, i.origin, i.bound_digest, i.message, i.entered_at,
-    i.is_provisional, i.virtual_size, i.details, i.expected, i.checksums";
+    i.is_provisional, i.virtual_size, i.details, i.expected, i.checksums, i.location";
 
 /// The places of the columns: looking them up by name costs more than reading them.
 mod place {
@@ -45,6 +45,7 @@ mod place {
     pub(super) const DETAILS: usize = 23;
     pub(super) const EXPECTED: usize = 24;
     pub(super) const CHECKSUMS: usize = 25;
+    pub(super) const LOCATION: usize = 26;
 }
 
 /// Writes the first row of an image.
@@ -97,10 +98,14 @@ pub(super) fn insert(connection: &Connection, draft: &Draft) -> rusqlite::Result
 /// Writes `image` over the row of the version that was read. Answers false when it has another.
 pub(super) fn update(connection: &Connection, image: &Image) -> rusqlite::Result<bool> {
     let seal = image.content.seal();
-    let digest = seal.map(|seal| seal.digest.as_bytes());
+    let digest = image.content.digest();
+    let digest = digest.as_ref().map(Digest::as_bytes);
+    let located = image.content.located();
+    let size_bytes =
+        seal.map(|seal| seal.size_bytes).or(located.map(|located| located.fingerprint.size_bytes));
     let held = match image.content {
         Content::Sealed(_) => digest,
-        Content::Absent | Content::Staged | Content::Gone(_) => None,
+        Content::Absent | Content::Staged | Content::Located(_) | Content::Gone(_) => None,
     };
     let entered = signed(image.entered_at.as_nanoseconds())?;
     let changed = connection
@@ -112,7 +117,8 @@ pub(super) fn update(connection: &Connection, image: &Image) -> rusqlite::Result
                  status_at = :status_at, modified_at = :modified, origin = :origin,
                  bound_digest = :bound, message = :message, entered_at = :entered,
                  due_from = :due, is_provisional = :provisional, virtual_size = :virtual,
-                 details = :details, expected = :expected, checksums = :checksums
+                 details = :details, expected = :expected, checksums = :checksums,
+                 location = :location
              WHERE id = :id AND version = :version",
         )?
         .execute(named_params! {
@@ -124,9 +130,9 @@ pub(super) fn update(connection: &Connection, image: &Image) -> rusqlite::Result
             ":content": kind(&image.content),
             ":digest": digest,
             ":held": held,
-            ":size": seal.map(|seal| signed(seal.size_bytes)).transpose()?,
+            ":size": size_bytes.map(signed).transpose()?,
             ":allocated": seal.map(|seal| signed(seal.allocated_bytes)).transpose()?,
-            ":format": seal.map(|seal| seal.format.name()),
+            ":format": image.content.format().map(DiskFormat::name),
             ":uid": image.ownership.uid,
             ":gid": image.ownership.gid,
             ":mode": image.ownership.mode,
@@ -139,7 +145,8 @@ pub(super) fn update(connection: &Connection, image: &Image) -> rusqlite::Result
             ":entered": entered,
             ":due": image.status.expiry().filter(|_| !image.ownership.is_protected()).map(|_| entered),
             ":provisional": image.is_provisional,
-            ":virtual": seal.and_then(|seal| seal.virtual_size_bytes).map(signed).transpose()?,
+            ":virtual": image.content.virtual_size_bytes().map(signed).transpose()?,
+            ":location": located.map(texts::location),
             ":details": texts::details(&image.details),
             ":expected": texts::expected(&image.expected),
             ":checksums": texts::checksums(&image.checksums),
@@ -186,6 +193,7 @@ const fn kind(content: &Content) -> &'static str {
         Content::Absent => "absent",
         Content::Staged => "staged",
         Content::Sealed(_) => "sealed",
+        Content::Located(_) => "located",
         Content::Gone(_) => "gone",
     }
 }
@@ -196,24 +204,44 @@ fn content_of(row: &Row<'_>) -> rusqlite::Result<Content> {
         "absent" => Ok(Content::Absent),
         "staged" => Ok(Content::Staged),
         "sealed" => Ok(Content::Sealed(seal_of(row)?)),
+        "located" => Ok(Content::Located(Box::new(located_of(row)?))),
         "gone" => Ok(Content::Gone(seal_of(row)?)),
         other => Err(broken(&format!("content {other:?}"))),
     }
 }
 
-fn seal_of(row: &Row<'_>) -> rusqlite::Result<Seal> {
+fn located_of(row: &Row<'_>) -> rusqlite::Result<Located> {
+    let location = row.get_ref(place::LOCATION)?;
+    let location = location.as_str().map_err(|error| broken(&error.to_string()))?;
+    let (path, reader, (inode, modified_at)) = texts::location_of(location)?;
+    let size_bytes = unsigned(row.get(place::SIZE_BYTES)?)?;
+    Ok(Located {
+        path,
+        reader,
+        fingerprint: Fingerprint { inode, size_bytes, modified_at },
+        format: format_of(row)?,
+        virtual_size_bytes: virtual_size_of(row)?,
+        digest: row.get::<_, Option<[u8; 32]>>(place::DIGEST)?.map(Digest::from_bytes),
+    })
+}
+
+fn format_of(row: &Row<'_>) -> rusqlite::Result<DiskFormat> {
     let format = row.get_ref(place::DISK_FORMAT)?;
     let format = format.as_str().map_err(|error| broken(&error.to_string()))?;
+    DiskFormat::from_name(format).ok_or_else(|| broken(&format!("disk_format {format:?}")))
+}
+
+fn virtual_size_of(row: &Row<'_>) -> rusqlite::Result<Option<u64>> {
+    row.get::<_, Option<i64>>(place::VIRTUAL_SIZE)?.map(unsigned).transpose()
+}
+
+fn seal_of(row: &Row<'_>) -> rusqlite::Result<Seal> {
     Ok(Seal {
         digest: Digest::from_bytes(row.get(place::DIGEST)?),
         size_bytes: unsigned(row.get(place::SIZE_BYTES)?)?,
         allocated_bytes: unsigned(row.get(place::ALLOCATED_BYTES)?)?,
-        format: DiskFormat::from_name(format)
-            .ok_or_else(|| broken(&format!("disk_format {format:?}")))?,
-        virtual_size_bytes: row
-            .get::<_, Option<i64>>(place::VIRTUAL_SIZE)?
-            .map(unsigned)
-            .transpose()?,
+        format: format_of(row)?,
+        virtual_size_bytes: virtual_size_of(row)?,
     })
 }
 
@@ -289,6 +317,7 @@ mod tests {
             (place::DETAILS, "i.details"),
             (place::EXPECTED, "i.expected"),
             (place::CHECKSUMS, "i.checksums"),
+            (place::LOCATION, "i.location"),
         ];
         assert_eq!(listed.len(), places.len());
         for (place, column) in places {

@@ -134,6 +134,8 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE images ADD COLUMN details TEXT;
     ALTER TABLE images ADD COLUMN expected TEXT;
     ALTER TABLE images ADD COLUMN checksums TEXT;
+    ALTER TABLE images ADD COLUMN location TEXT;
+    CREATE INDEX images_unhashed ON images (number) WHERE location IS NOT NULL AND digest IS NULL;
     UPDATE images SET expected = json_object('size', expected_size) WHERE expected_size IS NOT NULL;
     ALTER TABLE images DROP COLUMN expected_size;
 ",

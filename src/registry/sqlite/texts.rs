@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use super::record::broken;
-use crate::image::{Algorithm, Checksum, Checksums, Details, Digest, DiskFormat, Expected};
+use crate::image::{
+    Algorithm, Checksum, Checksums, Details, Digest, DiskFormat, Expected, Located, Reader,
+    Timestamp,
+};
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -30,6 +33,34 @@ struct ExpectedText {
     checksums: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     format: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LocationText {
+    path: String,
+    uid: u32,
+    gid: u32,
+    inode: u64,
+    modified_at: i64,
+}
+
+/// Where data lies that is not the store's.
+pub(super) fn location(located: &Located) -> Option<String> {
+    text(&LocationText {
+        path: located.path.clone(),
+        uid: located.reader.uid,
+        gid: located.reader.gid,
+        inode: located.fingerprint.inode,
+        modified_at: located.fingerprint.modified_at.as_nanoseconds(),
+    })
+}
+
+/// Reads where data lies: the path, who reads it, and the inode and the time by which it is known.
+pub(super) fn location_of(text: &str) -> rusqlite::Result<(String, Reader, (u64, Timestamp))> {
+    let kept: LocationText = parse(text)?;
+    let modified_at = Timestamp::from_nanoseconds(kept.modified_at);
+    Ok((kept.path, Reader { uid: kept.uid, gid: kept.gid }, (kept.inode, modified_at)))
 }
 
 /// What is said of an image.

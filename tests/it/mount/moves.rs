@@ -48,7 +48,9 @@ fn every_pair_of_folders_is_a_transition_of_the_table_or_refused_and_changes_not
             let renamed = fs::rename(sandbox.path(&listed), sandbox.path(&format!("{to}/i")));
             let is_move = MOVES.iter().any(|(a, b, _)| (*a, *b) == (from, to));
             let is_origin = from != Status::PendingDelete || to != Status::Deactivated;
-            if is_move && is_origin {
+            // It has no location to lose.
+            let is_located = (from, to) != (Status::Active, Status::Queued);
+            if is_move && is_origin && is_located {
                 renamed.unwrap_or_else(|error| panic!("{from} to {to}: {error}"));
                 assert_ne!(sandbox.tree(), [listed], "{from} to {to}");
             } else {
@@ -83,13 +85,16 @@ fn a_deactivated_image_is_withheld_from_all_but_root_until_it_is_reactivated() {
 fn what_was_removed_is_restored_to_where_it_came_from_with_all_it_had() {
     let sandbox = Sandbox::new();
     sandbox.source("x", 200_000);
-    sandbox.ok("cp $F/x $M/active/a; chmod 604 $M/active/a; touch -d 2001-02-03 $M/active/a");
+    sandbox.ok("cp $F/x $M/active/a; chmod 604 $M/active/a; touch -d 2001-02-03 $M/active/a
+                setfattr -n user.sps.tags -v gold $M/active/a
+                setfattr -n user.sps.property.k -v v $M/active/a");
     sandbox.ok(&format!("chown {ALICE}:{BOB} $M/active/a; cp $F/x $M/active/d; echo d >> $F/x"));
     sandbox.ok("mv $M/active/d $M/deactivated/; rm $M/deactivated/d");
     let described = |folder: &str| {
         let stat = sandbox.ok(&format!("stat -c '%a %u %g %s %Y %i' $M/{folder}/a"));
         let path = format!("{folder}/a");
-        (stat, sandbox.attribute(&path, "id"), sandbox.attribute(&path, "blake3"))
+        let said = sandbox.ok(&format!("getfattr -d $M/{path} | grep user.sps"));
+        (stat, said, sandbox.attribute(&path, "id"), sandbox.attribute(&path, "blake3"))
     };
     let before = described("active");
     sandbox.ok("rm -f $M/active/a");
