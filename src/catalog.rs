@@ -4,26 +4,33 @@
 //! is read in one place: on the way in data, its name, manifest, record; on the way out record, manifest,
 //! data. Time and ids enter here. It refuses to know what a mount, a path or a request is.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 use crate::image::{Details, Image, ImageId, ImageName, ImageNumber, Ownership};
 use crate::lifecycle::Status;
 use crate::location::Locations;
-use crate::registry::{Draft, Registry};
+use crate::registry::{Draft, Quota, Registry};
 use crate::store::Store;
 
 mod ask;
+mod backup;
 mod change;
 mod checksums;
 mod clock;
+mod convert;
+mod fsck;
 mod import;
 mod keeper;
 mod locate;
 mod manifest;
 mod movement;
 mod publish;
+mod quota;
 mod recover;
 mod remove;
 mod replace;
@@ -35,8 +42,12 @@ mod upload;
 mod verify;
 mod write;
 
+pub use backup::{Backup, back_up};
 pub use clock::{SystemTimeSource, TimeSource, now};
+pub use convert::Conversion;
+pub use fsck::{Checkup, Finding, check};
 pub use movement::Move;
+pub use quota::Usage;
 pub use remove::{Attributes, Rename};
 pub use staging::Progress;
 pub use upload::{Live, UploadSession};
@@ -50,6 +61,9 @@ use replace::Recents;
 use reserve::Reservations;
 use staging::Staging;
 use upload::Uploads;
+
+/// How long a mount that ends is held up for manifests that are outdated; what is left `sps fsck` finds.
+const LAST_WORK: Duration = Duration::from_secs(5);
 
 /// How often a verb decides again when the record changed under it.
 const CONFLICTS_MAX: u32 = 16;
@@ -75,6 +89,10 @@ pub struct Policy {
     pub min_trash_time: Duration,
     /// How long an upload may go without data; none for ever.
     pub stall_time: Option<Duration>,
+    /// How long an image may be, in bytes; none without a limit.
+    pub image_size_cap: Option<u64>,
+    /// How much all images may be together.
+    pub quota: Quota,
 }
 
 impl Default for Policy {
@@ -90,6 +108,8 @@ impl Default for Policy {
             task_time: DAY.saturating_mul(2),
             min_trash_time: Duration::ZERO,
             stall_time: None,
+            image_size_cap: None,
+            quota: Quota { bytes: None, images: None },
         }
     }
 }
@@ -156,6 +176,8 @@ struct Shared {
     recents: Recents,
     reservations: Reservations,
     wanted: Wanted,
+    /// Images whose manifest says something else than their record. The mutex guards the set alone.
+    outdated: Mutex<BTreeSet<ImageId>>,
     told: OnceLock<Told>,
 }
 
@@ -169,23 +191,7 @@ impl Catalog {
     /// # Errors
     /// The registry or the store can't be read or changed.
     pub fn open(parts: Parts, policy: Policy) -> Result<Self> {
-        let Parts { registry, store, locations, time } = parts;
-        let clock = StoreClock::resume(time, registry.clock()?);
-        registry.set_clock(clock.mark())?;
-        let shared = Arc::new(Shared {
-            registry,
-            store,
-            locations,
-            policy,
-            clock,
-            uploads: Uploads::default(),
-            staging: Staging::default(),
-            recents: Recents::default(),
-            reservations: Reservations::default(),
-            wanted: Wanted::default(),
-            told: OnceLock::new(),
-        });
-        shared.recover()?;
+        let shared = Arc::new(Shared::settled(parts, policy)?);
         shared.store.keep_reserve();
         let keeper = Keeper::start(Arc::clone(&shared))?;
         Ok(Self { shared, keeper })
@@ -202,6 +208,8 @@ impl Catalog {
             self.shared.finish(&session, Some(failure));
         }
         self.keeper.stop();
+        let until = Instant::now() + LAST_WORK;
+        self.shared.refresh_manifests(|| Instant::now() >= until);
         self.shared.registry.set_clock(self.shared.clock.mark())?;
         self.shared.registry.flush()
     }
@@ -241,6 +249,29 @@ struct Newcomer {
 }
 
 impl Shared {
+    /// What a registry and its store come to, when what a daemon that stopped left behind is settled.
+    fn settled(parts: Parts, policy: Policy) -> Result<Self> {
+        let Parts { registry, store, locations, time } = parts;
+        let clock = StoreClock::resume(time, registry.clock()?);
+        registry.set_clock(clock.mark())?;
+        let shared = Self {
+            registry,
+            store,
+            locations,
+            policy,
+            clock,
+            uploads: Uploads::default(),
+            staging: Staging::default(),
+            recents: Recents::default(),
+            reservations: Reservations::default(),
+            wanted: Wanted::default(),
+            outdated: Mutex::default(),
+            told: OnceLock::new(),
+        };
+        shared.recover()?;
+        Ok(shared)
+    }
+
     /// Records a new image of its owner or, where somebody makes it in the place of another one, one that
     /// is nothing by itself.
     fn queue(&self, newcomer: Newcomer) -> Result<Image> {
@@ -249,8 +280,23 @@ impl Shared {
         let id = ImageId::random();
         let is_provisional = in_place_by.is_some();
         let by = in_place_by.map_or(ownership.uid, |actor| actor.uid);
-        let draft = Draft { id, name, status, ownership, details, is_provisional, by, created };
-        let image = self.registry.create(draft)?;
+        let quota_images = self.policy.quota.images;
+        let draft = Draft {
+            id,
+            name,
+            status,
+            ownership,
+            details,
+            is_provisional,
+            by,
+            quota_images,
+            created,
+        };
+        let mut made = self.registry.create(draft.clone());
+        while made.as_ref().is_err_and(Error::wants_room) && self.make_room() {
+            made = self.registry.create(draft.clone());
+        }
+        let image = made?;
         let name = image.name.as_str();
         log::info!("image={id} name={name:?} from=none to={status} op=create uid={by}");
         Ok(image)

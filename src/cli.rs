@@ -8,7 +8,9 @@ use clap::{Args, Parser, Subcommand};
 use crate::error::{Error, Result};
 use crate::lifecycle::Status;
 
+mod backup;
 mod bench;
+mod fsck;
 mod ls;
 mod mount;
 mod mounts;
@@ -38,9 +40,43 @@ enum Command {
     /// Show all that is known of an image.
     #[command(after_help = "Example:\n  sps show /mnt/sps/active/debian-12.qcow2")]
     Show(ShowArguments),
+    /// Copy a store while it is in use. The copy is a store itself.
+    #[command(after_help = "Example:\n  sps backup --store /srv/images /backup/images-monday")]
+    Backup(BackupArguments),
+    /// Look a store through that is not mounted, and mend it. Exit status 1 when damage remains.
+    #[command(after_help = "Example:\n  sps fsck --store /srv/images")]
+    Fsck(FsckArguments),
     /// What measuring needs.
     #[command(subcommand)]
     Bench(BenchCommand),
+}
+
+#[derive(Debug, Args)]
+struct BackupArguments {
+    /// The store.
+    #[arg(long, value_name = "DIR")]
+    store: PathBuf,
+    /// Machine-readable output.
+    #[arg(long)]
+    json: bool,
+    /// A new or empty directory.
+    dest: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct FsckArguments {
+    /// The store.
+    #[arg(long, value_name = "DIR")]
+    store: PathBuf,
+    /// Make records again that are missing, or all of them if sps.db is, from the manifests.
+    #[arg(long)]
+    rebuild: bool,
+    /// Do not read the data, which takes as long as reading the whole store does.
+    #[arg(long)]
+    quick: bool,
+    /// Machine-readable output.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -135,6 +171,8 @@ pub fn run() -> ExitCode {
         Command::Umount(arguments) => umount::run(&arguments.mountpoint),
         Command::Ls(arguments) => ls::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
+        Command::Backup(arguments) => backup::run(&arguments),
+        Command::Fsck(arguments) => fsck::run(&arguments),
         Command::Bench(command) => bench::run(&command),
     };
     match outcome {

@@ -9,6 +9,10 @@ use std::time::Duration;
 use crate::catalog::Policy;
 use crate::error::{Error, Result};
 
+mod value;
+
+use value::{SIZE, SPAN, group_id, plain, size, span, truth};
+
 /// What the names of the environment variables begin with.
 const VARIABLE_PREFIX: &str = "SPS_";
 
@@ -64,7 +68,7 @@ struct Known {
 }
 
 /// Every option there is.
-const KNOWN: [Known; 20] = [
+const KNOWN: [Known; 23] = [
     Known {
         name: "allow_other",
         takes: "yes or no",
@@ -151,6 +155,25 @@ const KNOWN: [Known; 20] = [
         set: |options, value| {
             let span = span(value)?;
             options.policy.stall_time = Some(span).filter(|span| !span.is_zero());
+            Some(())
+        },
+    },
+    Known {
+        name: "image_size_cap",
+        takes: SIZE,
+        set: |options, value| size(value).map(|cap| options.policy.image_size_cap = cap),
+    },
+    Known {
+        name: "quota_bytes",
+        takes: SIZE,
+        set: |options, value| size(value).map(|bytes| options.policy.quota.bytes = bytes),
+    },
+    Known {
+        name: "quota_images",
+        takes: "a number of images; 0 is no limit",
+        set: |options, value| {
+            let images: u64 = value.parse().ok()?;
+            options.policy.quota.images = Some(images).filter(|images| *images > 0);
             Some(())
         },
     },
@@ -315,6 +338,9 @@ impl Options {
             "task_time_seconds": seconds(policy.task_time),
             "min_trash_time_seconds": seconds(policy.min_trash_time),
             "stall_time_seconds": policy.stall_time.map(seconds),
+            "image_size_cap": policy.image_size_cap,
+            "quota_bytes": policy.quota.bytes,
+            "quota_images": policy.quota.images,
             "threads": self.threads,
             "passthrough": self.passthrough,
             "log": self.log,
@@ -327,61 +353,8 @@ impl Options {
     }
 }
 
-/// A value of the file as the other sources spell it.
-fn plain(value: &toml::Value) -> String {
-    match value {
-        toml::Value::String(text) => text.clone(),
-        toml::Value::Boolean(is) => is.to_string(),
-        toml::Value::Integer(number) => number.to_string(),
-        toml::Value::Float(_)
-        | toml::Value::Datetime(_)
-        | toml::Value::Array(_)
-        | toml::Value::Table(_) => String::new(),
-    }
-}
-
-/// What a time is written as.
-const SPAN: &str = "a time: 90s, 15m, 12h, 7d; 0 is at once";
-
 /// The option that may be given again.
 const LOCATION_ROOT: &str = "location_root";
-
-/// A span of time: a number and its unit, or 0.
-fn span(value: &str) -> Option<Duration> {
-    if value == "0" {
-        return Some(Duration::ZERO);
-    }
-    let digits = value.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = value.split_at_checked(digits)?;
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
-}
-
-fn truth(value: &str) -> Option<bool> {
-    match value {
-        "yes" | "true" | "1" => Some(true),
-        "no" | "false" | "0" => Some(false),
-        _ => None,
-    }
-}
-
-/// The number of a group, by its number or by its name in `/etc/group`.
-fn group_id(value: &str) -> Option<u32> {
-    if let Ok(number) = value.parse() {
-        return Some(number);
-    }
-    let groups = std::fs::read_to_string("/etc/group").ok()?;
-    groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next() == Some(value)).then(|| fields.nth(1)?.parse().ok()).flatten()
-    })
-}
 
 #[cfg(test)]
 mod tests {
@@ -431,6 +404,21 @@ mod tests {
     }
 
     #[test]
+    fn sizes_are_read_and_none_is_no_limit() {
+        let options = resolved(
+            "image_size_cap = \"500M\"\nquota_bytes = 1000",
+            &[("SPS_QUOTA_IMAGES", "40")],
+            &["quota_bytes=2T"],
+        )
+        .expect("all known");
+        let policy = options.policy;
+        assert_eq!(policy.image_size_cap, Some(500 << 20));
+        assert_eq!((policy.quota.bytes, policy.quota.images), (Some(2 << 40), Some(40)));
+        let none = resolved("", &[], &["quota_bytes=2T,quota_bytes=0,quota_images=0"]);
+        assert_eq!(none.expect("all known").policy.quota.bytes, None);
+    }
+
+    #[test]
     fn what_is_not_known_is_refused_by_its_name_and_source() {
         let cases = [
             (resolved("thread = 3", &[], &[]), "thread"),
@@ -439,6 +427,9 @@ mod tests {
             (resolved("", &[], &["scrub_time=3"]), "scrub_time=3"),
             (resolved("", &[], &["scrub_time=99999999999999999999d"]), "takes a time"),
             (resolved("", &[], &["location_root=srv"]), "absolute path"),
+            (resolved("", &[], &["quota_bytes=10X"]), "quota_bytes=10X"),
+            (resolved("", &[], &["quota_bytes=99999999999T"]), "takes a size"),
+            (resolved("", &[], &["quota_images=many"]), "number of images"),
             (resolved("", &[], &["threads=0"]), "threads=0"),
             (resolved("", &[], &["delayed_delete=maybe"]), "delayed_delete=maybe"),
             (resolved("", &[], &["publish=group"]), "gid"),

@@ -72,6 +72,12 @@ pub enum Error {
     /// A value is larger than it may be.
     #[error("it has at most 64 KiB")]
     TooBig,
+    /// The image is longer than one may be.
+    #[error("an image has at most {0} bytes here: see image_size_cap")]
+    TooLarge(u64),
+    /// All images together are more than they may be.
+    #[error("over quota: {0}: remove some and purge them, or raise the quota")]
+    OverQuota(String),
     /// The buffer of the caller is too small for the attribute.
     #[error("the attribute is larger than the buffer")]
     Range,
@@ -155,6 +161,8 @@ impl Error {
             Self::NoAttribute => libc::ENODATA,
             Self::TooMany(_) => libc::ENOSPC,
             Self::TooBig => libc::E2BIG,
+            Self::TooLarge(_) => libc::EFBIG,
+            Self::OverQuota(_) => libc::EDQUOT,
             Self::Range => libc::ERANGE,
             Self::Registry { is_full: true, .. } => libc::ENOSPC,
             Self::Registry { is_full: false, .. } => libc::EIO,
@@ -182,6 +190,12 @@ impl Error {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.errno() == libc::ENOSPC
+    }
+
+    /// Whether it would go if something else were purged.
+    #[must_use]
+    pub fn wants_room(&self) -> bool {
+        self.is_full() || self.errno() == libc::EDQUOT
     }
 
     /// Whether reading sealed data failed because of the data: it is gone, or the disk does not give it.

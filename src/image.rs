@@ -97,7 +97,7 @@ impl fmt::Display for IdPrefix {
 }
 
 /// A BLAKE3 digest of an image's whole content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
@@ -181,6 +181,19 @@ impl Ownership {
             0o020
         } else {
             0o002
+        };
+        uid == 0 || self.mode & bit != 0
+    }
+
+    /// Whether the mode bits let a user read.
+    #[must_use]
+    pub const fn lets_read(&self, uid: u32, gid: u32) -> bool {
+        let bit = if uid == self.uid {
+            0o400
+        } else if gid == self.gid {
+            0o040
+        } else {
+            0o004
         };
         uid == 0 || self.mode & bit != 0
     }

@@ -33,6 +33,8 @@ pub struct Draft {
     pub is_provisional: bool,
     /// Who asked for it.
     pub by: u32,
+    /// How many images there may be with it; more is refused.
+    pub quota_images: Option<u64>,
     /// When it was made; all its times begin so.
     pub created: Moment,
 }
@@ -98,6 +100,15 @@ pub enum Durability {
     Durable,
 }
 
+/// How much the images of a store may be together; none of a field is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// Bytes that they hold, each counted with its whole length.
+    pub bytes: Option<u64>,
+    /// How many there are that hold data, or will.
+    pub images: Option<u64>,
+}
+
 /// A set of changes that happen together.
 #[derive(Clone, Debug, Default)]
 pub struct Change {
@@ -114,6 +125,8 @@ pub struct Change {
     pub reclaims: Vec<Reclaim>,
     /// What the commit must survive.
     pub durability: Durability,
+    /// How many bytes all images may hold when it is made; more is refused.
+    pub quota_bytes: Option<u64>,
 }
 
 /// A record by one of its keys.
@@ -181,13 +194,14 @@ pub trait Registry: Send + Sync {
     /// Records a new image.
     ///
     /// # Errors
-    /// The registry can't write.
+    /// There are as many as there may be, or the registry can't write.
     fn create(&self, draft: Draft) -> Result<Image>;
 
     /// Makes all of `change`, if every record still has the version that was read and no unique name
     /// is taken twice.
     ///
     /// # Errors
+    /// [`OverQuota`](crate::error::Error::OverQuota) when all images would hold more than they may, and
     /// [`Conflict`](crate::error::Error::Conflict) when something changed in between; nothing is done.
     fn commit(&self, change: Change) -> Result<()>;
 
@@ -333,6 +347,24 @@ pub trait Registry: Send + Sync {
     /// # Errors
     /// The registry can't write.
     fn set_clock(&self, mark: ClockMark) -> Result<()>;
+
+    /// Says what of the registry itself is broken; nothing of a whole one.
+    ///
+    /// # Errors
+    /// It can't be read at all.
+    fn check(&self) -> Result<Vec<String>>;
+
+    /// Counts the images anew. Answers whether the counts were wrong.
+    ///
+    /// # Errors
+    /// The registry can't write.
+    fn recount(&self) -> Result<bool>;
+
+    /// Records an image that is known from elsewhere, with all it has but its number.
+    ///
+    /// # Errors
+    /// [`Conflict`](crate::error::Error::Conflict) when its id or its unique name is there already.
+    fn adopt(&self, image: Image) -> Result<()>;
 
     /// At most `limit` of the data still to be given back.
     ///

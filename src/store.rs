@@ -120,11 +120,11 @@ pub trait Store: Send + Sync {
     /// The disk refuses.
     fn drop_manifest(&self, id: ImageId) -> Result<()>;
 
-    /// Calls `visit` with the text of every manifest.
+    /// Calls `visit` with the name and the text of every manifest. What is no text is given as none.
     ///
     /// # Errors
     /// The store can't be read, or `visit` failed.
-    fn each_manifest(&self, visit: &mut dyn FnMut(&str) -> Result<()>) -> Result<()>;
+    fn each_manifest(&self, visit: &mut dyn FnMut(&str, &str) -> Result<()>) -> Result<()>;
 
     /// Keeps a little room back, for what must be written when there is no other. Where there is none
     /// to keep, that is no failure.

@@ -80,6 +80,8 @@ pub enum TaskInput {
     },
     /// Copy a file that lies below an allowed root, check it and take it in.
     ImportPath(ImportPath),
+    /// Make a new image of another, in another format.
+    Convert(Convert),
     /// Read and hash again: one image, or all of them.
     Verify {
         /// The image; none for all.
@@ -102,12 +104,26 @@ pub struct ImportPath {
     pub image: Option<ImageId>,
 }
 
+/// An image that is to be made in another format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Convert {
+    /// The image as it is.
+    pub source: ImageId,
+    /// The format of the new one.
+    pub to: DiskFormat,
+    /// The name of the new one.
+    pub name: ImageName,
+    /// The new image, once there is one.
+    pub image: Option<ImageId>,
+}
+
 impl TaskInput {
     /// The type of the task, as it is written everywhere.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::ImportStaged { .. } | Self::ImportPath(_) => "import",
+            Self::Convert(_) => "convert",
             Self::Verify { .. } => "verify",
             Self::Scrub => "scrub",
         }

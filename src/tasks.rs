@@ -15,6 +15,7 @@ use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::task::{Task, TaskId, TaskInput, TaskResult};
 
+mod convert;
 mod import;
 mod scrub;
 mod verify;
@@ -187,6 +188,7 @@ fn run(catalog: &Catalog, task: &Task, watch: &Watch<'_>) -> Result<TaskResult> 
     match &task.input {
         TaskInput::ImportStaged { image } => import::staged(catalog, *image, watch),
         TaskInput::ImportPath(path) => import::path(catalog, task, path, watch),
+        TaskInput::Convert(convert) => convert::run(catalog, task, convert, watch),
         TaskInput::Verify { image } => verify::run(catalog, *image, watch),
         TaskInput::Scrub => scrub::run(catalog),
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Catalog, Progress};
+use super::{Catalog, Progress, Usage};
 use crate::error::{Error, Result};
 use crate::image::{Content, IdPrefix, Image, ImageId, ImageName, ImageNumber, Moment};
 use crate::lifecycle::{Status, TaskStatus};
@@ -95,6 +95,14 @@ impl Catalog {
     /// The registry can't be read.
     pub fn latest_told(&self, status: Status, limit: u32) -> Result<Vec<Image>> {
         self.shared.registry.latest_told(status, limit)
+    }
+
+    /// What is used of the quota.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    pub fn usage(&self) -> Result<Usage> {
+        self.shared.usage()
     }
 
     /// How much room the store has.

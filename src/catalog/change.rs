@@ -63,6 +63,28 @@ impl Shared {
         })
     }
 
+    /// The same for a record that is to hold sealed data: durably, and only as long as all images together
+    /// hold no more than they may.
+    pub(super) fn amend_to_hold(
+        &self,
+        id: ImageId,
+        mut edit: impl FnMut(Image) -> Result<Image>,
+    ) -> Result<()> {
+        let mut attempt = || {
+            self.until_settled(|| {
+                let mut next = edit(self.load(id)?)?;
+                next.updated_at = self.clock.moment().at;
+                let quota_bytes = self.policy.quota.bytes;
+                self.commit(Change { quota_bytes, ..Change::update(next).durably() })
+            })
+        };
+        let mut done = attempt();
+        while matches!(&done, Err(Error::OverQuota(_))) && self.make_room() {
+            done = attempt();
+        }
+        done
+    }
+
     /// Does `attempt` again as long as it conflicts, a bounded number of times.
     pub(super) fn until_settled<T>(&self, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
         for _ in 0..CONFLICTS_MAX {
@@ -112,7 +134,14 @@ impl Shared {
             change.transitions.append(&mut also.transitions);
             change.reclaims.append(&mut also.reclaims);
             change.durability = also.durability;
+            let sealed =
+                change.updates.iter().filter(|image| matches!(image.content, Content::Sealed(_)));
+            let changed: Vec<ImageId> = sealed.map(|image| image.id).collect();
             self.commit(change)?;
+            // That of an image which is published was written before.
+            let is_publication = image.status.publication() == Some(event);
+            let changed = changed.into_iter().filter(|other| !is_publication || *other != id);
+            changed.for_each(|id| self.outdate_manifest(id));
             Ok(Some(Taken { before: image, evicted }))
         })
     }

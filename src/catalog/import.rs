@@ -7,7 +7,7 @@ use super::staging::Import;
 use super::{Actor, Catalog, Move, Newcomer, Shared};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
-use crate::image::{Content, Details, Image, ImageId, Ownership, Reader};
+use crate::image::{Content, Details, DiskFormat, Image, ImageId, ImageName, Ownership, Reader};
 use crate::ingest::{Examined, Upload, Watch};
 use crate::lifecycle::{Event, Status};
 use crate::registry::TaskChange;
@@ -15,6 +15,17 @@ use crate::task::{ImportPath, Task, TaskDraft, TaskId, TaskInput};
 
 /// Whoever asked for a task may read how it goes, and so may all others.
 pub(super) const TASK_MODE: u32 = 0o444;
+
+/// A new image that a task makes.
+pub(super) struct New<'a> {
+    /// It, if an attempt before this one made it.
+    pub(super) made: Option<ImageId>,
+    pub(super) name: &'a ImageName,
+    /// What it is declared to be.
+    pub(super) format: Option<DiskFormat>,
+    /// The input of the task that names it.
+    pub(super) noted: &'a dyn Fn(ImageId) -> TaskInput,
+}
 
 impl Catalog {
     /// Asks for a staged image to be taken in: it is importing, and a task is pending that does it.
@@ -95,7 +106,28 @@ impl Catalog {
             let reader = Reader { uid: task.ownership.uid, gid: task.ownership.gid };
             self.shared.locations.open(Path::new(&import.from), reader)?
         };
-        let id = self.image_to_import(task, import)?;
+        let size_bytes = source.size_bytes()?;
+        let new = New {
+            made: import.image,
+            name: &import.name,
+            format: import.disk_format,
+            noted: &|id| TaskInput::ImportPath(ImportPath { image: Some(id), ..import.clone() }),
+        };
+        self.import_new(task, &new, (size_bytes, watch), &|upload, watch| {
+            self.shared.check_size(size_bytes)?;
+            upload.take(&source, watch)
+        })
+    }
+
+    /// Makes a new image, on behalf of the author of a task, with what `fill` puts into it.
+    pub(super) fn import_new(
+        &self,
+        task: &Task,
+        new: &New<'_>,
+        (size_bytes, watch): (u64, &dyn Fn(u8) -> Result<()>),
+        fill: &dyn Fn(&mut Upload, &Watch<'_>) -> Result<()>,
+    ) -> Result<ImageId> {
+        let id = self.image_to_import(task, new)?;
         let image = self.by_id(id)?.ok_or(Error::Cancelled)?;
         if image.status.has_unique_names() {
             return Ok(id);
@@ -103,7 +135,7 @@ impl Catalog {
         if image.status.publication() != Some(Event::ImportSucceed) {
             return Err(Error::Cancelled);
         }
-        self.importing(id, source.size_bytes()?, watch, |watch| {
+        self.importing(id, size_bytes, watch, |watch| {
             let examined = match image.content {
                 Content::Sealed(seal) => {
                     Examined { seal, checksums: image.checksums, refusal: None }
@@ -113,7 +145,7 @@ impl Catalog {
                     self.shared.store.discard(id)?;
                     let mut upload = Upload::new(Arc::new(self.shared.store.stage(id)?));
                     upload.want(image.expected.checksums.algorithms());
-                    upload.take(&source, watch)?;
+                    fill(&mut upload, watch)?;
                     let examined = upload.examine_watched(watch)?;
                     self.shared.store.sync(upload.file())?;
                     examined
@@ -124,14 +156,14 @@ impl Catalog {
         Ok(id)
     }
 
-    /// The image of a task that imports a path: made when it is begun for the first time.
-    fn image_to_import(&self, task: &Task, import: &ImportPath) -> Result<ImageId> {
-        if let Some(id) = import.image {
+    /// The image that a task makes: queued when it is begun for the first time.
+    fn image_to_import(&self, task: &Task, new: &New<'_>) -> Result<ImageId> {
+        if let Some(id) = new.made {
             return Ok(id);
         }
         let ownership = Ownership { mode: 0o644, ..task.ownership };
         let image = self.shared.queue(Newcomer {
-            name: import.name.clone(),
+            name: new.name.clone(),
             status: Status::Queued,
             ownership,
             details: Details::default(),
@@ -140,10 +172,9 @@ impl Catalog {
         let choose = |_: &Image| Ok(Event::ImportRemote);
         self.shared.transition(image.id, None, choose, |next, also| {
             next.content = Content::Staged;
-            next.expected.format = import.disk_format;
+            next.expected.format = new.format;
             let mut task = self.task(task.id)?.ok_or(Error::Cancelled)?;
-            task.input =
-                TaskInput::ImportPath(ImportPath { image: Some(image.id), ..import.clone() });
+            task.input = (new.noted)(image.id);
             also.tasks.push(TaskChange::Update(task));
             Ok(())
         })?;

@@ -112,6 +112,7 @@ fn keep(shared: &Shared, signal: &Signal) {
             until = until.min(Instant::now() + PAUSE);
         }
         report("clock", shared.note_time(&mut noted));
+        shared.refresh_manifests(|| signal.wanted.lock().stop);
         shared.store.keep_reserve();
         let is_done = report("reclaim", shared.drain_reclaims()) & shared.settle_kept();
         let nap = until.saturating_duration_since(Instant::now());
@@ -224,7 +225,7 @@ impl Shared {
             return Ok(());
         }
         let found = orphans.len();
-        self.store.each_manifest(&mut |text| {
+        self.store.each_manifest(&mut |_, text| {
             if let Some(digest) = Manifest::digest_in(text) {
                 orphans.retain(|orphan| *orphan != digest);
             }
@@ -233,7 +234,7 @@ impl Shared {
         if found > orphans.len() {
             log::error!(
                 "op=sweep: manifests name {} contents that the registry does not know: it may be older \
-                 than the store. They are kept",
+                 than the store. They are kept: unmount, and run sps fsck --rebuild",
                 found - orphans.len()
             );
         }

@@ -1,11 +1,21 @@
 //! What is kept beside sealed data, so that the registry can be made again from it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::image::{Content, Digest, Image};
+use super::Shared;
+use super::reserve::Claim;
+use crate::error::Result;
+use crate::image::{
+    Algorithm, Checksum, Checksums, Content, Details, Digest, DiskFormat, Expected, Image, ImageId,
+    ImageName, ImageNumber, Moment, Ownership, Seal, Timestamp,
+};
+use crate::lifecycle::Status;
+use crate::registry::Key;
 
 /// The manifest of an image as it is written. The domain's types know no JSON; this one does.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Manifest {
     version: u32,
     id: String,
@@ -13,31 +23,63 @@ pub(super) struct Manifest {
     blake3: String,
     size: u64,
     disk_format: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    virtual_size: Option<u64>,
+    /// Manifests of version 1 have none: they are of images that were active once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    status: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<String>,
     owner: u32,
     group: u32,
     mode: u32,
     created_at_ns: i64,
     modified_at_ns: i64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    checksums: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    properties: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    min_disk: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    min_ram: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
 }
 
 impl Manifest {
-    /// The manifest of a sealed image; none for others.
+    /// The manifest of a sealed image; none for others. One that is to be published is written as active.
     pub(super) fn of(image: &Image) -> Option<Self> {
         let Content::Sealed(seal) = image.content else {
             return None;
         };
+        let status =
+            if image.status.publication().is_some() { Status::Active } else { image.status };
+        let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        let named = |(algorithm, hex): (Algorithm, &str)| owned((algorithm.name(), hex));
         Some(Self {
-            version: 1,
+            version: 2,
             id: image.id.to_string(),
             name: image.name.to_string(),
             blake3: seal.digest.to_string(),
             size: seal.size_bytes,
             disk_format: seal.format.name().to_owned(),
+            virtual_size: seal.virtual_size_bytes,
+            status: Some(status.name().to_owned()),
+            origin: image.origin.map(|origin| origin.name().to_owned()),
             owner: image.ownership.uid,
             group: image.ownership.gid,
             mode: image.ownership.mode,
             created_at_ns: image.created_at.as_nanoseconds(),
             modified_at_ns: image.modified_at.as_nanoseconds(),
+            checksums: image.checksums.iter().map(named).collect(),
+            tags: image.details.tags().to_vec(),
+            properties: image.details.properties().map(owned).collect(),
+            min_disk: image.details.min_disk,
+            min_ram: image.details.min_ram,
+            message: image.message.clone(),
         })
     }
 
@@ -46,9 +88,90 @@ impl Manifest {
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
 
+    /// The manifest that a stored text says, if it can be read.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
     /// The digest that a stored text names, if it can be read.
     pub(super) fn digest_in(text: &str) -> Option<Digest> {
-        let manifest: Self = serde_json::from_str(text).ok()?;
-        Digest::parse(&manifest.blake3)
+        Digest::parse(&Self::parse(text)?.blake3)
+    }
+
+    /// The image that it is of.
+    pub(super) fn id(&self) -> Option<ImageId> {
+        ImageId::parse(&self.id)
+    }
+
+    /// When that was made.
+    pub(super) const fn created_at(&self) -> i64 {
+        self.created_at_ns
+    }
+
+    /// The record of the image as far as the manifest has it, made anew at `now`. None if it makes no sense.
+    pub(super) fn to_image(&self, now: Moment, allocated_bytes: u64) -> Option<Image> {
+        let known = self.status.as_deref().map_or(Some(Status::Active), Status::from_name)?;
+        let mut details = Details::default();
+        details.set_tags(&self.tags.join(",")).ok()?;
+        for (key, value) in &self.properties {
+            details.set_property(key, value).ok()?;
+        }
+        (details.min_disk, details.min_ram) = (self.min_disk, self.min_ram);
+        let mut checksums = Checksums::default();
+        for (name, hex) in &self.checksums {
+            checksums.put(Checksum::parse(Algorithm::from_name(name)?, hex)?);
+        }
+        let digest = Digest::parse(&self.blake3)?;
+        Some(Image {
+            id: self.id()?,
+            number: ImageNumber::new(0),
+            version: 1,
+            name: ImageName::new(self.name.as_bytes()).ok()?,
+            status: known,
+            content: Content::Sealed(Seal {
+                digest,
+                size_bytes: self.size,
+                allocated_bytes,
+                format: DiskFormat::from_name(&self.disk_format)?,
+                virtual_size_bytes: self.virtual_size,
+            }),
+            ownership: Ownership { uid: self.owner, gid: self.group, mode: self.mode },
+            created_at: Timestamp::from_nanoseconds(self.created_at_ns),
+            updated_at: now.at,
+            status_at: now.at,
+            entered_at: now.age,
+            modified_at: Timestamp::from_nanoseconds(self.modified_at_ns),
+            origin: self.origin.as_deref().and_then(Status::from_name),
+            bound_digest: Some(digest),
+            is_provisional: false,
+            expected: Expected::default(),
+            checksums,
+            details,
+            message: self.message.clone(),
+        })
+    }
+}
+
+impl Shared {
+    /// Notes that the manifest of an image says something else than its record now.
+    pub(super) fn outdate_manifest(&self, id: ImageId) {
+        self.outdated.lock().insert(id);
+    }
+
+    /// Writes the manifests again that are outdated, until `is_stopped`.
+    pub(super) fn refresh_manifests(&self, is_stopped: impl Fn() -> bool) {
+        while !is_stopped() {
+            let Some(id) = self.outdated.lock().pop_first() else { return };
+            if let Err(error) = self.refresh_manifest(id) {
+                log::error!("image={id} op=manifest errno={}: {error}", error.errno());
+            }
+        }
+    }
+
+    fn refresh_manifest(&self, id: ImageId) -> Result<()> {
+        let _claim = self.reservations.reserve(Claim::Manifest(id));
+        let image = self.registry.image(Key::Id(id))?;
+        let manifest = image.as_ref().and_then(Manifest::of);
+        manifest.map_or(Ok(()), |manifest| self.store.put_manifest(id, &manifest.to_text()))
     }
 }

@@ -15,7 +15,7 @@ use crate::failpoint::{Failpoint, hit};
 use crate::image::{Checksums, Content, Image, ImageId, Seal, Timestamp};
 use crate::ingest::{Examined, Upload};
 use crate::lifecycle::{Decision, decide};
-use crate::registry::{Change, Durability, Key, Reclaim};
+use crate::registry::{Change, Key, Reclaim};
 
 impl Catalog {
     /// Checks the upload and makes it durable: after that, only a loss of the disk keeps it from
@@ -171,7 +171,7 @@ impl Shared {
         if let Some(reason) = refusal {
             return Err(Error::Rejected(reason.clone()));
         }
-        self.amend(id, Durability::Durable, |mut image| {
+        self.amend_to_hold(id, |mut image| {
             if image.status.publication().is_none() {
                 return Err(Error::Cancelled);
             }
@@ -187,7 +187,7 @@ impl Shared {
             image.content = Content::Sealed(*seal);
             image.checksums = checksums.clone();
             image.modified_at = modified_at.unwrap_or(image.modified_at);
-            Ok(Some(image))
+            Ok(image)
         })
     }
 

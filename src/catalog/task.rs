@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 
 use super::import::TASK_MODE;
-use super::{Actor, Catalog};
+use super::{Actor, Catalog, convert};
 use crate::error::{Error, Result};
 use crate::image::{Image, ImageId, ImageName, ImageNumber, Ownership};
 use crate::lifecycle::{Status, TaskEvent, TaskStatus};
 use crate::registry::{Change, TaskChange, TaskKey};
 use crate::task::{
-    ATTEMPTS_MAX, Order, Task, TaskDraft, TaskId, TaskInput, TaskNumber, TaskResult,
+    ATTEMPTS_MAX, Convert, Order, Task, TaskDraft, TaskId, TaskInput, TaskNumber, TaskResult,
 };
 
 /// Tasks that are read at once.
@@ -24,6 +24,11 @@ impl Catalog {
         let actor = Actor { uid: author.uid };
         let input = match order {
             Order::Import(import) => TaskInput::ImportPath(import),
+            Order::Convert { image, to, name } => {
+                let source = self.named(&image)?;
+                convert::must_read(&source, author)?;
+                TaskInput::Convert(Convert { source: source.id, to, name, image: None })
+            }
             Order::Verify { image: Some(image) } => {
                 let image = self.named(&image)?;
                 actor.must_govern(&image)?;
@@ -229,6 +234,7 @@ fn imported(input: &TaskInput) -> Option<ImageId> {
     match input {
         TaskInput::ImportStaged { image } => Some(*image),
         TaskInput::ImportPath(import) => import.image,
+        TaskInput::Convert(convert) => convert.image,
         TaskInput::Verify { .. } | TaskInput::Scrub => None,
     }
 }

@@ -22,6 +22,8 @@ pub struct UploadSession {
     number: ImageNumber,
     started_at: Timestamp,
     size_bytes: AtomicU64,
+    /// How long the data becomes before it is looked at again whether it fits.
+    looked_at_bytes: AtomicU64,
     modified_at: AtomicI64,
     is_cancelled: AtomicBool,
     /// How many hold the state for long, or want to.
@@ -114,6 +116,7 @@ impl UploadSession {
             number: image.number,
             started_at: now(),
             size_bytes: AtomicU64::new(0),
+            looked_at_bytes: AtomicU64::new(0),
             modified_at: AtomicI64::new(image.modified_at.as_nanoseconds()),
             is_cancelled: AtomicBool::new(false),
             votes: AtomicU32::new(0),
@@ -225,6 +228,16 @@ impl UploadSession {
         self.has_size(size_bytes);
         self.set_modified_at(now());
         *self.written_at.lock() = Instant::now();
+    }
+
+    /// Whether the data is longer by a step than when this was last so.
+    pub(super) fn has_grown(&self, size_bytes: u64, step_bytes: u64) -> bool {
+        let next = self.looked_at_bytes.load(Ordering::Acquire);
+        let has_grown = size_bytes >= next;
+        if has_grown {
+            self.looked_at_bytes.store(size_bytes.saturating_add(step_bytes), Ordering::Release);
+        }
+        has_grown
     }
 
     /// Notes how long the data is.

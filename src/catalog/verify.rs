@@ -49,32 +49,9 @@ impl Catalog {
     /// # Errors
     /// The registry can't be read, or what `watch` says.
     pub fn verify_all(&self, watch: &dyn Fn(u8) -> Result<()>) -> Result<Verified> {
-        let registry = &self.shared.registry;
-        let all: u64 = registry.totals()?.iter().map(|total| total.size_bytes).sum();
-        let mut verified = Verified::default();
-        let mut after = ImageNumber::new(0);
-        loop {
-            let page = registry.page(None, after, PAGE)?;
-            let Some(last) = page.last() else { break };
-            after = last.image.number;
-            for image in page.into_iter().map(|listed| listed.image) {
-                if image.content.located().is_some() {
-                    self.shared.verify_located(&image, watch, &mut verified)?;
-                    continue;
-                }
-                let Content::Sealed(seal) = image.content else { continue };
-                // Of images with the same content the first one stands for all.
-                let first = registry.holders(&seal.digest, 1)?.pop();
-                if first.is_none_or(|first| first.id != image.id) || is_in_motion(&image) {
-                    continue;
-                }
-                let before = verified.size_bytes;
-                let told = |done: u64| watch(percent(before + done, all));
-                self.shared.verify(&seal, &told, &mut verified)?;
-            }
-        }
+        let verified = self.shared.verify_all(watch);
         self.keeper.wake();
-        Ok(verified)
+        verified
     }
 }
 
@@ -89,6 +66,34 @@ fn percent(done: u64, all: u64) -> u8 {
 }
 
 impl Shared {
+    pub(super) fn verify_all(&self, watch: &dyn Fn(u8) -> Result<()>) -> Result<Verified> {
+        let registry = &self.registry;
+        let all: u64 = registry.totals()?.iter().map(|total| total.size_bytes).sum();
+        let mut verified = Verified::default();
+        let mut after = ImageNumber::new(0);
+        loop {
+            let page = registry.page(None, after, PAGE)?;
+            let Some(last) = page.last() else { break };
+            after = last.image.number;
+            for image in page.into_iter().map(|listed| listed.image) {
+                if image.content.located().is_some() {
+                    self.verify_located(&image, watch, &mut verified)?;
+                    continue;
+                }
+                let Content::Sealed(seal) = image.content else { continue };
+                // Of images with the same content the first one stands for all.
+                let first = registry.holders(&seal.digest, 1)?.pop();
+                if first.is_none_or(|first| first.id != image.id) || is_in_motion(&image) {
+                    continue;
+                }
+                let before = verified.size_bytes;
+                let told = |done: u64| watch(percent(before + done, all));
+                self.verify(&seal, &told, &mut verified)?;
+            }
+        }
+        Ok(verified)
+    }
+
     fn verify(&self, seal: &Seal, watch: &Watch<'_>, verified: &mut Verified) -> Result<()> {
         let stopped = RefCell::new(None);
         let told =
@@ -168,7 +173,7 @@ impl Shared {
         Ok(())
     }
 
-    fn withhold_one(&self, id: ImageId, fault: &str) -> Result<()> {
+    pub(super) fn withhold_one(&self, id: ImageId, fault: &str) -> Result<()> {
         let choose = |image: &Image| match image.status.has_unique_names() {
             true => Ok(Event::Withhold),
             false => Err(Error::NotFound),

@@ -59,9 +59,11 @@ impl Catalog {
         let is_early = data.len() >= EARLY_BYTES && !session.is_staging();
         let end = offset + data.len() as u64;
         self.shared.change(session, &mut |upload| {
+            let size_bytes = upload.size_bytes().max(end);
+            self.shared.check_growth(session, size_bytes)?;
             upload.wait_for_room();
             if is_early {
-                session.grew(upload.size_bytes().max(end));
+                session.grew(size_bytes);
                 accept();
             }
             upload.write(offset, data)
@@ -85,7 +87,11 @@ impl Catalog {
         if !session.is_staging() && self.shared.refer(session, source, from, offset)? {
             return Ok(());
         }
-        self.shared.change(session, &mut |upload| upload.copy(&source.file, from, offset))
+        self.shared.change(session, &mut |upload| {
+            let size_bytes = upload.size_bytes().max(offset + from.length);
+            self.shared.check_growth(session, size_bytes)?;
+            upload.copy(&source.file, from, offset)
+        })
     }
 
     /// Changes the length or the allocation of an upload. A length of zero before any data makes
@@ -107,8 +113,17 @@ impl Catalog {
             session.state.lock().is_emptied = true;
         }
         self.shared.change(session, &mut |upload| match resize {
-            Resize::To(size_bytes) => upload.set_size(size_bytes),
-            Resize::Allocate { mode, extent } => upload.allocate(mode, extent),
+            Resize::To(size_bytes) => {
+                self.shared.check_growth(session, size_bytes)?;
+                upload.set_size(size_bytes)
+            }
+            Resize::Allocate { mode, extent } => {
+                let end = extent.offset.saturating_add(extent.length);
+                // What only frees, or allocates beyond the end without moving it, makes nothing longer.
+                let size_bytes = if mode == 0 { upload.size_bytes().max(end) } else { 0 };
+                self.shared.check_growth(session, size_bytes)?;
+                upload.allocate(mode, extent)
+            }
         })
     }
 }
@@ -127,7 +142,7 @@ impl Shared {
             return Err(failure.clone());
         }
         let mut done = self.change_once(session, &mut state, work);
-        while done.as_ref().is_err_and(Error::is_full) && self.make_room() {
+        while done.as_ref().is_err_and(Error::wants_room) && self.make_room() {
             done = self.change_once(session, &mut state, work);
         }
         done.inspect_err(|error| {
@@ -136,7 +151,7 @@ impl Shared {
             }
             log::warn!("image={} op=write errno={}: {error}", session.id(), error.errno());
             state.failure = Some(error.clone());
-            if error.is_full() && !session.is_staging() {
+            if error.wants_room() && !session.is_staging() {
                 self.free(session, &mut state);
             }
         })
@@ -184,6 +199,10 @@ impl Shared {
             None => from.length >= WHOLE_BYTES.min(seal.size_bytes),
         };
         if state.upload.is_some() || state.failure.is_some() || !goes_on || !is_same {
+            return Ok(false);
+        }
+        if self.check_size(seal.size_bytes).is_err() {
+            // The copying itself says so, and spoils the upload.
             return Ok(false);
         }
         self.take_back_vote(session, &mut state)?;

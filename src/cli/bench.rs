@@ -1,8 +1,8 @@
 //! `sps bench`: what measuring needs. Filling a store goes through the catalog, without a mount.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::backup::sync_all;
 use super::{BenchCommand, FillArguments};
 use crate::catalog::{Actor, Catalog, Parts, Policy, Source, SystemTimeSource};
 use crate::error::{Error, Result};
@@ -44,13 +44,6 @@ fn fill(arguments: &FillArguments) -> Result<()> {
     filler.catalog.close()?;
     drop(filler);
     sync_all(&arguments.store)
-}
-
-/// Returns when all that was written is on the disk: nothing was waited for until now.
-fn sync_all(store: &Path) -> Result<()> {
-    let failed = |error: std::io::Error| Error::io("sync", store, error);
-    let directory = std::fs::File::open(store).map_err(failed)?;
-    rustix::fs::syncfs(&directory).map_err(|error| failed(error.into()))
 }
 
 struct Filler {

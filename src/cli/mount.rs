@@ -169,7 +169,7 @@ fn serve_in_background(arguments: &MountArguments, store: &Path, mount_point: &P
 }
 
 fn serve(store: &Path, mount_point: &Path, options: &Options, is_background: bool) -> Result<()> {
-    let open = OpenOptions { any_filesystem: options.any_filesystem, is_bulk: false };
+    let open = OpenOptions { any_filesystem: options.any_filesystem, ..OpenOptions::default() };
     let local = LocalStore::open(store, open)?;
     start_log(options, is_background.then(|| store.join("sps.log")).as_deref())?;
     let registry = SqliteRegistry::open(&local.registry_path())?;

@@ -182,7 +182,15 @@ impl Mount {
     /// How much room there is, and how many images.
     pub(crate) fn space(&self) -> Result<(Space, u64)> {
         let images = self.catalog.totals()?.iter().map(|total| total.images).sum();
-        Ok((self.catalog.space()?, images))
+        let mut space = self.catalog.space()?;
+        let usage = self.catalog.usage()?;
+        if let Some(most) = usage.quota.bytes {
+            let left = most.saturating_sub(usage.bytes);
+            space.total_bytes = space.total_bytes.min(most);
+            space.free_bytes = space.free_bytes.min(left);
+            space.available_bytes = space.available_bytes.min(left);
+        }
+        Ok((space, images))
     }
 
     /// Sets attributes. On folders and links it is accepted and ignored, for the tools that copy

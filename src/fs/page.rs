@@ -2,7 +2,7 @@
 
 use super::mount::Mount;
 use super::tree::Page;
-use crate::catalog::{Live, now};
+use crate::catalog::{Live, Usage, now};
 use crate::error::Result;
 use crate::image::{Image, ImageId, Timestamp};
 use crate::lifecycle::{Status, TaskStatus};
@@ -33,6 +33,7 @@ pub(super) fn render(mount: &Mount, page: Page) -> Result<String> {
 struct Survey {
     at: Timestamp,
     space: Space,
+    usage: Usage,
     totals: Vec<Total>,
     tasks: Vec<(TaskStatus, usize)>,
     flights: Vec<Flight>,
@@ -72,6 +73,7 @@ impl Survey {
         Ok(Self {
             at: now(),
             space: catalog.space()?,
+            usage: catalog.usage()?,
             totals: catalog.totals()?,
             tasks,
             flights: flights(mount)?,

@@ -205,6 +205,21 @@ impl Status {
         }
     }
 
+    /// Whether an image of this status counts as one that holds data, or will.
+    #[must_use]
+    pub const fn is_counted(self) -> bool {
+        match self {
+            Self::Queued
+            | Self::Saving
+            | Self::Uploading
+            | Self::Importing
+            | Self::Active
+            | Self::Deactivated
+            | Self::PendingDelete => true,
+            Self::Killed | Self::Deleted => false,
+        }
+    }
+
     /// Who may read the data of an image of this status (specification, section 2, "open for reading").
     #[must_use]
     pub const fn access(self) -> Access {

@@ -62,6 +62,29 @@ impl SqliteRegistry {
         Self::begin(path, true)
     }
 
+    /// Copies the database at `path` to a new file, as it is at one moment, while others use it.
+    ///
+    /// # Errors
+    /// It can't be read, or the copy can't be written.
+    pub fn snapshot(path: &Path, copy: &Path) -> Result<()> {
+        let connection = open_again(path)?;
+        let copy = copy.to_str().ok_or_else(|| Error::Usage("the path is no text".into()))?;
+        connection.execute("VACUUM INTO ?1", [copy]).map(|_| ()).map_err(registry_error)
+    }
+
+    /// The record of an image in the database at `path`, while others use that.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn peek(path: &Path, id: ImageId) -> Result<Option<Image>> {
+        let sql = format!("SELECT {COLUMNS} FROM images i WHERE i.id = ?1");
+        let connection = open_again(path)?;
+        connection
+            .query_row(&sql, params![id.as_bytes()], image_of)
+            .optional()
+            .map_err(registry_error)
+    }
+
     fn begin(path: &Path, is_bulk: bool) -> Result<Self> {
         let mut connection = Connection::open(path).map_err(registry_error)?;
         schema::prepare(&mut connection)?;
@@ -150,13 +173,7 @@ impl Registry for SqliteRegistry {
     }
 
     fn totals(&self) -> Result<Vec<Total>> {
-        self.many("SELECT status, images, size_bytes FROM totals", [], |row| {
-            Ok(Total {
-                status: record::status_of(row.get_ref("status")?)?,
-                images: record::unsigned(row.get("images")?)?,
-                size_bytes: record::unsigned(row.get("size_bytes")?)?,
-            })
-        })
+        self.read(|connection| Ok(change::totals(connection)))?
     }
 
     fn latest_told(&self, status: Status, limit: u32) -> Result<Vec<Image>> {
@@ -305,6 +322,19 @@ impl Registry for SqliteRegistry {
             params![status.name(), column(until.as_nanoseconds())?, limit],
             task_of,
         )
+    }
+
+    fn check(&self) -> Result<Vec<String>> {
+        let told = self.many("PRAGMA integrity_check(20)", [], |row| row.get::<_, String>(0))?;
+        Ok(told.into_iter().filter(|line| line != "ok").collect())
+    }
+
+    fn recount(&self) -> Result<bool> {
+        self.writer.submit(Durability::Durable, change::recount)
+    }
+
+    fn adopt(&self, image: Image) -> Result<()> {
+        self.writer.submit(Durability::Durable, move |connection| change::adopt(connection, &image))
     }
 
     fn clock(&self) -> Result<Option<ClockMark>> {

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File};
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::image::{Digest, ImageId, Seal};
 
 mod lock;
+mod manifests;
 mod place;
 
 use lock::Lock;
@@ -53,6 +54,8 @@ pub struct OpenOptions {
     pub any_filesystem: bool,
     /// Wait for no disk: whoever fills the store syncs it at the end.
     pub is_bulk: bool,
+    /// Take data without a registry, which is to be made again from it.
+    pub is_rebuilt: bool,
 }
 
 /// A store on the disk of this machine, locked against a second daemon.
@@ -61,7 +64,8 @@ pub struct LocalStore {
     /// Whether all of the reserve is kept.
     is_reserved: AtomicBool,
     is_bulk: bool,
-    _lock: Lock,
+    /// None of who only reads beside the daemon that has the store.
+    _lock: Option<Lock>,
 }
 
 impl LocalStore {
@@ -75,7 +79,7 @@ impl LocalStore {
         if !options.any_filesystem {
             refuse_foreign_filesystem(root)?;
         }
-        refuse_what_is_no_store(root)?;
+        refuse_what_is_no_store(root, options.is_rebuilt)?;
         let lock = Lock::take(&root.join("lock"))?;
         for part in [BLOBS, STAGING, MANIFESTS] {
             make_directory(&root.join(part))?;
@@ -85,7 +89,24 @@ impl LocalStore {
             root: root.to_owned(),
             is_reserved: AtomicBool::new(false),
             is_bulk: options.is_bulk,
-            _lock: lock,
+            _lock: Some(lock),
+        })
+    }
+
+    /// Opens the store at `root` to read sealed and staged data, beside whoever has it.
+    ///
+    /// # Errors
+    /// There is no store.
+    pub fn open_beside(root: &Path) -> Result<Self> {
+        if !root.join(REGISTRY).is_file() {
+            let shown = root.display();
+            return Err(Error::Store(format!("{shown} is not a store: name one with --store")));
+        }
+        Ok(Self {
+            root: root.to_owned(),
+            is_reserved: AtomicBool::new(true),
+            is_bulk: false,
+            _lock: None,
         })
     }
 
@@ -292,50 +313,15 @@ impl Store for LocalStore {
     }
 
     fn put_manifest(&self, id: ImageId, text: &str) -> Result<()> {
-        let path = self.manifest_path(id);
-        // One that is cut short is written again with its record, which comes after it.
-        let made = File::options().write(true).create_new(true).mode(0o600).open(&path);
-        if let Ok(mut file) = made {
-            file.write_all(text.as_bytes())
-                .and_then(|()| if self.is_bulk { Ok(()) } else { file.sync_data() })
-                .inspect_err(|_| {
-                    let _ = std::fs::remove_file(&path);
-                })
-                .map_err(self.failed("write", &path))?;
-            return self.sync_directory(&self.root.join(MANIFESTS));
-        }
-        let draft = path.with_extension("json.new");
-        File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&draft)
-            .and_then(|mut file| {
-                file.write_all(text.as_bytes())?;
-                if self.is_bulk { Ok(()) } else { file.sync_data() }
-            })
-            .and_then(|()| std::fs::rename(&draft, &path))
-            .inspect_err(|_| {
-                // What is half written is of no use; the next one overwrites it anyway.
-                let _ = std::fs::remove_file(&draft);
-            })
-            .map_err(self.failed("write", &path))?;
-        self.sync_directory(&self.root.join(MANIFESTS))
+        self.write_manifest(id, text)
     }
 
     fn drop_manifest(&self, id: ImageId) -> Result<()> {
         self.remove(&self.manifest_path(id))
     }
 
-    fn each_manifest(&self, visit: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
-        for path in self.entries(&self.root.join(MANIFESTS))? {
-            if path.extension().is_some_and(|extension| extension == "json") {
-                let text = std::fs::read_to_string(&path).map_err(self.failed("read", &path))?;
-                visit(&text)?;
-            }
-        }
-        Ok(())
+    fn each_manifest(&self, visit: &mut dyn FnMut(&str, &str) -> Result<()>) -> Result<()> {
+        self.read_manifests(visit)
     }
 
     fn keep_reserve(&self) {

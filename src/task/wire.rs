@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ImportPath, Task, TaskInput, TaskResult};
+use super::{Convert, ImportPath, Task, TaskInput, TaskResult};
 use crate::image::{DiskFormat, ImageId, ImageName};
 
 /// What a person asks for. An image is named by its id or, in `active/`, by its name.
@@ -13,6 +13,15 @@ use crate::image::{DiskFormat, ImageId, ImageName};
 pub enum Order {
     /// Take in a file below an allowed root.
     Import(ImportPath),
+    /// Make an image in another format of the one that is named.
+    Convert {
+        /// The image as it was named.
+        image: String,
+        /// The format.
+        to: DiskFormat,
+        /// The name of the new image.
+        name: ImageName,
+    },
     /// Read an image, or all of them, and hash again.
     Verify {
         /// The image as it was named; none for all.
@@ -65,6 +74,14 @@ struct VerifyRequest {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct ConvertRequest {
+    image: String,
+    to: String,
+    name: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ScrubRequest {}
 
 /// The input of a task as it is stored and shown.
@@ -79,6 +96,13 @@ enum Input {
     },
     ImportStaged {
         import_staged: String,
+    },
+    Convert {
+        convert: String,
+        to: String,
+        name: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        image: Option<String>,
     },
     Scrub {
         scrub: Due,
@@ -140,6 +164,7 @@ pub fn parse_order(text: &str) -> Result<Order, Fault> {
     let input = serde_json::Value::Object(request.input);
     match request.kind.as_str() {
         "import" => import(serde_json::from_value(input).map_err(fault)?).map(Order::Import),
+        "convert" => convert(serde_json::from_value(input).map_err(fault)?),
         "verify" => {
             let verify: VerifyRequest = serde_json::from_value(input).map_err(fault)?;
             Ok(Order::Verify { image: verify.image })
@@ -148,9 +173,9 @@ pub fn parse_order(text: &str) -> Result<Order, Fault> {
             let _: ScrubRequest = serde_json::from_value(input).map_err(fault)?;
             Ok(Order::Scrub)
         }
-        other => {
-            Err(Fault(format!("there is no task type {other:?}: there are import, verify, scrub")))
-        }
+        other => Err(Fault(format!(
+            "there is no task type {other:?}: there are import, convert, verify, scrub"
+        ))),
     }
 }
 
@@ -173,6 +198,25 @@ fn import(request: ImportRequest) -> Result<ImportPath, Fault> {
     Ok(ImportPath { from: request.import_from, name, disk_format, image: None })
 }
 
+/// What a new image can be converted to.
+const TARGETS: [DiskFormat; 6] = [
+    DiskFormat::Raw,
+    DiskFormat::Qcow2,
+    DiskFormat::Vmdk,
+    DiskFormat::Vdi,
+    DiskFormat::Vhd,
+    DiskFormat::Vhdx,
+];
+
+fn convert(request: ConvertRequest) -> Result<Order, Fault> {
+    let to = TARGETS.into_iter().find(|format| format.name() == request.to).ok_or_else(|| {
+        let names: Vec<&str> = TARGETS.into_iter().map(DiskFormat::name).collect();
+        Fault(format!("nothing is converted to {:?}: there are {}", request.to, names.join(", ")))
+    })?;
+    let name = ImageName::new(request.name.as_bytes()).map_err(|fault| Fault(fault.to_string()))?;
+    Ok(Order::Convert { image: request.image, to, name })
+}
+
 /// The input as JSON.
 pub(super) fn render_input(input: &TaskInput) -> String {
     serde_json::to_string(&input_of(input)).unwrap_or_default()
@@ -190,6 +234,12 @@ fn input_of(input: &TaskInput) -> Input {
                 disk_format: import.disk_format.map(|format| format.name().to_owned()),
             },
             image: import.image.map(|image| image.to_string()),
+        },
+        TaskInput::Convert(convert) => Input::Convert {
+            convert: convert.source.to_string(),
+            to: convert.to.name().to_owned(),
+            name: convert.name.to_string(),
+            image: convert.image.map(|image| image.to_string()),
         },
         TaskInput::Verify { image } => {
             Input::Verify { image: image.map(|image| image.to_string()) }
@@ -216,6 +266,12 @@ pub(super) fn parse_input(text: &str) -> Option<TaskInput> {
                 image: image.and_then(id),
             }))
         }
+        Input::Convert { convert, to, name, image } => Some(TaskInput::Convert(Convert {
+            source: id(convert)?,
+            to: DiskFormat::from_name(&to)?,
+            name: ImageName::new(name.as_bytes()).ok()?,
+            image: image.and_then(id),
+        })),
         Input::Scrub { scrub: Due::Due } => Some(TaskInput::Scrub),
         Input::Verify { image } => Some(TaskInput::Verify { image: image.and_then(id) }),
     }
@@ -288,6 +344,12 @@ mod tests {
             TaskInput::ImportStaged { image },
             TaskInput::ImportPath(ImportPath { disk_format: None, image: None, ..import.clone() }),
             TaskInput::ImportPath(import),
+            TaskInput::Convert(Convert {
+                source: image,
+                to: DiskFormat::Vhd,
+                name: ImageName::new(b"y").expect("a name"),
+                image: Some(ImageId::random()),
+            }),
             TaskInput::Verify { image: Some(image) },
             TaskInput::Verify { image: None },
             TaskInput::Scrub,
@@ -311,7 +373,13 @@ mod tests {
             ("", "EOF"),
             ("{", "EOF"),
             ("[]", "invalid"),
-            (r#"{"type": "convert"}"#, "no task type"),
+            (r#"{"type": "transmute"}"#, "no task type"),
+            (r#"{"type": "convert", "input": {}}"#, "missing field `image`"),
+            (
+                r#"{"type": "convert", "input": {"image": "a", "to": "iso", "name": "b"}}"#,
+                "there are raw",
+            ),
+            (r#"{"type": "convert", "input": {"image": "a", "to": "raw", "name": ""}}"#, "name"),
             (r#"{"input": {}}"#, "missing field `type`"),
             (r#"{"type": "import", "input": {}}"#, "missing field `import_from`"),
             (r#"{"type": "import", "input": {"import_from": "x"}}"#, "absolute"),

@@ -45,6 +45,16 @@ const LESSONS: &[(&str, &str, &str)] = &[
         "a_file_in_pending_is_a_task_that_moves_by_itself_and_shows_its_record",
     ),
     (
+        "quota exceeded with size unknown: image stuck in saving",
+        "killed, EDQUOT from write or close",
+        "of_sixteen_writers_with_room_for_ten_ten_images_are_active_and_six_killed",
+    ),
+    (
+        "DB lost: files named by id, nothing else",
+        "rebuilt from manifests",
+        "a_registry_that_is_lost_is_made_again_from_the_manifests",
+    ),
+    (
         "format check fails: the data stays, retry fails",
         "killed, data reclaimed",
         "an_image_that_reaches_outside_itself_is_killed_with_the_reason_and_its_data_is_gone",

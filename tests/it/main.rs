@@ -9,9 +9,11 @@
     reason = "a test fails by panicking, and tells its story in one function"
 )]
 
+mod backup;
 mod cli;
 mod crash;
 mod day;
+mod fsck;
 mod images;
 mod inspect;
 mod lessons;

@@ -1,6 +1,7 @@
 //! Every operation of the mount, with real tools on a real mount.
 
 mod attributes;
+mod convert;
 mod create;
 mod errors;
 mod formats;
@@ -12,6 +13,7 @@ mod names;
 mod pages;
 mod permissions;
 mod publish;
+mod quota;
 mod read;
 mod remove;
 mod reopen;

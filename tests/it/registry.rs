@@ -37,6 +37,7 @@ fn draft(name: &str) -> Draft {
         ownership: Ownership { uid: 1, gid: 2, mode: 0o640 },
         details: Details::default(),
         is_provisional: true,
+        quota_images: None,
         by: 1,
         created: moment(1_000),
     }

@@ -86,7 +86,7 @@ fn manifests_are_replaced_whole_and_dropped() {
         let all = || {
             let mut found = Vec::new();
             store
-                .each_manifest(&mut |text| {
+                .each_manifest(&mut |_, text| {
                     found.push(text.to_owned());
                     Ok(())
                 })

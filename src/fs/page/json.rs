@@ -15,11 +15,21 @@ struct StatusPage<'a> {
     at: String,
     free_bytes: u64,
     total_bytes: u64,
+    quota: Used,
     images: BTreeMap<&'static str, Count>,
     tasks: BTreeMap<&'static str, usize>,
     in_flight: Vec<InFlight<'a>>,
     failures: Vec<Failed<'a>>,
     trash: Trash,
+}
+
+/// What is used of the quota; where there is none, that is null.
+#[derive(Serialize)]
+struct Used {
+    bytes: Option<u64>,
+    used_bytes: u64,
+    images: Option<u64>,
+    used_images: u64,
 }
 
 #[derive(Serialize)]
@@ -80,6 +90,12 @@ pub(super) fn status(survey: &Survey) -> String {
         at: survey.at.to_string(),
         free_bytes: survey.space.available_bytes,
         total_bytes: survey.space.total_bytes,
+        quota: Used {
+            bytes: survey.usage.quota.bytes,
+            used_bytes: survey.usage.bytes,
+            images: survey.usage.quota.images,
+            used_images: survey.usage.images,
+        },
         images: Status::ALL.into_iter().map(|status| (status.name(), count(status))).collect(),
         tasks: survey.tasks.iter().map(|(status, number)| (status.name(), *number)).collect(),
         in_flight: survey

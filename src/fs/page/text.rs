@@ -3,23 +3,33 @@
 use std::fmt::Write;
 
 use super::{Flight, Survey};
+use crate::catalog::Usage;
 use crate::lifecycle::Status;
 use crate::text::{age, bytes, span};
 
 /// Renders the page.
 pub(super) fn status(survey: &Survey) -> String {
     let mut page = format!(
-        "sps {}, {}\nfree: {} of {}\n\n",
+        "sps {}, {}\nfree: {} of {}\n{}\n",
         env!("CARGO_PKG_VERSION"),
         survey.at,
         bytes(survey.space.available_bytes),
-        bytes(survey.space.total_bytes)
+        bytes(survey.space.total_bytes),
+        quota(&survey.usage)
     );
     images(&mut page, survey);
     flights(&mut page, survey);
     failures(&mut page, survey);
     trash(&mut page, survey);
     page
+}
+
+/// A line for the quota, where there is one.
+fn quota(usage: &Usage) -> String {
+    let size = usage.quota.bytes.map(|most| format!("{} of {}", bytes(usage.bytes), bytes(most)));
+    let number = usage.quota.images.map(|most| format!("{} of {most} images", usage.images));
+    let told: Vec<String> = size.into_iter().chain(number).collect();
+    if told.is_empty() { String::new() } else { format!("quota: {}\n", told.join(", ")) }
 }
 
 fn line(page: &mut String, text: std::fmt::Arguments<'_>) {

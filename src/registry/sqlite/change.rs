@@ -5,8 +5,8 @@ use rusqlite::{Connection, Row, params};
 use super::record::{self, broken, signed, status_named};
 use super::{registry_error, task};
 use crate::error::{Error, Result};
-use crate::image::{Image, ImageId, ImageName, Timestamp};
-use crate::registry::{Change, Draft, Reclaim, TRANSITIONS_KEPT, TaskChange, Transition};
+use crate::image::{Image, ImageId, ImageName, Moment, Timestamp};
+use crate::registry::{Change, Draft, Reclaim, TRANSITIONS_KEPT, TaskChange, Total, Transition};
 
 /// Transitions are struck out this many at a time.
 const STRIKE: i64 = 256;
@@ -14,6 +14,14 @@ const STRIKE: i64 = 256;
 /// Records a new image, and that it came.
 pub(super) fn create(connection: &Connection, draft: &Draft) -> Result<Image> {
     let image = record::insert(connection, draft).map_err(registry_error)?;
+    if let Some(most) = draft.quota_images {
+        let counted = totals(connection)?.into_iter().filter(|total| total.status.is_counted());
+        if counted.map(|total| total.images).sum::<u64>() > most {
+            return Err(Error::OverQuota(format!(
+                "there are {most} images, as many as there may be"
+            )));
+        }
+    }
     let transition = Transition {
         at: draft.created.at,
         id: draft.id,
@@ -51,14 +59,82 @@ pub(super) fn commit(connection: &Connection, change: &Change) -> Result<()> {
     for transition in &change.transitions {
         note(connection, transition).map_err(registry_error)?;
     }
+    let Some(most) = change.quota_bytes else { return Ok(()) };
+    let held = totals(connection)?.into_iter().map(|total| total.size_bytes).sum::<u64>();
+    if held > most {
+        return Err(Error::OverQuota(format!(
+            "with it the images would hold {held} bytes, and {most} are allowed"
+        )));
+    }
     Ok(())
+}
+
+/// Records an image with all it has but its number.
+pub(super) fn adopt(connection: &Connection, image: &Image) -> Result<()> {
+    let draft = Draft {
+        id: image.id,
+        name: image.name.clone(),
+        status: image.status,
+        ownership: image.ownership,
+        details: image.details.clone(),
+        is_provisional: false,
+        by: image.ownership.uid,
+        quota_images: None,
+        created: Moment { at: image.created_at, age: image.entered_at },
+    };
+    let made = record::insert(connection, &draft).map(|made| made.version);
+    let version = must_be_unique(made)?;
+    must_hold(record::update(connection, &Image { version, ..image.clone() }))?;
+    let transition = Transition {
+        at: image.status_at,
+        id: image.id,
+        name: image.name.clone(),
+        from: None,
+        to: Some(image.status),
+        cause: "adopted from its manifest".into(),
+        uid: None,
+    };
+    note(connection, &transition).map_err(registry_error)
+}
+
+/// Counts the images of each status anew; answers whether that was wrong.
+pub(super) fn recount(connection: &Connection) -> Result<bool> {
+    let before = totals(connection)?.into_iter().filter(|total| total.images > 0);
+    let before: Vec<Total> = before.collect();
+    connection
+        .execute_batch(
+            "DELETE FROM totals;
+             INSERT INTO totals SELECT status, count(*),
+                 sum(iif(held_digest IS NULL, 0, size_bytes)) FROM images GROUP BY status;",
+        )
+        .map_err(registry_error)?;
+    let after = totals(connection)?;
+    Ok(before.len() != after.len() || !after.iter().all(|total| before.contains(total)))
+}
+
+/// Counts and sizes of each status.
+pub(super) fn totals(connection: &Connection) -> Result<Vec<Total>> {
+    let total = |row: &Row<'_>| {
+        Ok(Total {
+            status: record::status_of(row.get_ref(0)?)?,
+            images: record::unsigned(row.get(1)?)?,
+            size_bytes: record::unsigned(row.get(2)?)?,
+        })
+    };
+    connection
+        .prepare_cached("SELECT status, images, size_bytes FROM totals")
+        .and_then(|mut sql| sql.query_map([], total)?.collect())
+        .map_err(registry_error)
 }
 
 /// A version that is not the one that was read, or a unique name that another took, is a conflict.
 fn must_hold(done: rusqlite::Result<bool>) -> Result<()> {
+    if must_be_unique(done)? { Ok(()) } else { Err(Error::Conflict) }
+}
+
+fn must_be_unique<T>(done: rusqlite::Result<T>) -> Result<T> {
     match done {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Error::Conflict),
+        Ok(done) => Ok(done),
         Err(error)
             if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) =>
         {

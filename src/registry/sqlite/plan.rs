@@ -145,6 +145,7 @@ fn nothing_is_looked_for_without_an_index() {
         ownership: Ownership { uid: 1, gid: 2, mode: 0o640 },
         details: Details::default(),
         is_provisional: false,
+        quota_images: None,
         by: 1,
         created: moment(),
     };

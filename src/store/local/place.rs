@@ -11,7 +11,7 @@ const HARMLESS: [&str; 6] =
 
 /// A directory that has other things in it is somebody's, and a store that lost its registry would be
 /// taken for an empty one.
-pub(super) fn refuse_what_is_no_store(root: &Path) -> Result<()> {
+pub(super) fn refuse_what_is_no_store(root: &Path, is_rebuilt: bool) -> Result<()> {
     let entries = std::fs::read_dir(root).and_then(|all| {
         all.map(|entry| entry.map(|entry| entry.file_name())).collect::<std::io::Result<Vec<_>>>()
     });
@@ -35,10 +35,10 @@ pub(super) fn refuse_what_is_no_store(root: &Path) -> Result<()> {
     let has_data = parts.iter().filter(|part| **part != STAGING).any(|part| {
         std::fs::read_dir(root.join(part)).is_ok_and(|mut entries| entries.next().is_some())
     });
-    if has_data {
+    if has_data && !is_rebuilt {
         return Err(Error::Store(format!(
-            "{} has images but no sps.db: put sps.db back from a copy, or a new registry would take \
-             all its data for orphans",
+            "{} has images but no sps.db: put sps.db back from a copy, or make it again with \
+             sps fsck --rebuild --store DIR",
             root.display()
         )));
     }

@@ -1,0 +1,101 @@
+//! Making a new image of an active one, in another format. Whoever writes it is not the catalog: it is given the
+//! file that is read and the one that is to be written, and what it leaves there is an import like any other.
+
+use std::sync::Arc;
+
+use super::import::New;
+use super::{Catalog, Shared};
+use crate::error::{Error, Result};
+use crate::image::{DiskFormat, Image, ImageId, Ownership};
+use crate::ingest::{Upload, Watch};
+use crate::inspect::{self, Verdict};
+use crate::lifecycle::Access;
+use crate::store::StoreFile;
+use crate::task::{Convert, Task, TaskInput};
+
+/// What is to be converted, and where to.
+pub struct Conversion {
+    /// The data of the image.
+    pub source: Arc<StoreFile>,
+    /// Its format.
+    pub from: DiskFormat,
+    /// The size of the disk in it, in bytes.
+    pub virtual_size_bytes: u64,
+    /// An empty file.
+    pub target: Arc<StoreFile>,
+    /// How long that may become at most, in bytes.
+    pub target_bytes_max: u64,
+}
+
+/// Who writes it, told of how many bytes are done.
+type Work<'a> = dyn Fn(&Conversion, &Watch<'_>) -> Result<()> + 'a;
+
+/// How much longer than the disk in it a container may be: its tables, and what is rounded up.
+const OVERHEAD_BYTES: u64 = 64 << 20;
+
+impl Catalog {
+    /// Makes a new image of another, which `work` writes, on behalf of the author of the task. Answers the
+    /// new image.
+    ///
+    /// # Errors
+    /// The author may not read the image, it can't be converted, what `work` says, or the result is not
+    /// what it is to be.
+    pub fn convert(
+        &self,
+        task: &Task,
+        convert: &Convert,
+        watch: &dyn Fn(u8) -> Result<()>,
+        work: &Work<'_>,
+    ) -> Result<ImageId> {
+        let image = self.by_id(convert.source)?.ok_or(Error::NotFound)?;
+        must_read(&image, task.ownership)?;
+        let source = self.open_sealed(&image)?;
+        let (from, virtual_size_bytes) = sound(&source)?;
+        let target_bytes_max = self.shared.target_bytes_max(virtual_size_bytes);
+        let new = New {
+            made: convert.image,
+            name: &convert.name,
+            format: Some(convert.to),
+            noted: &|id| TaskInput::Convert(Convert { image: Some(id), ..convert.clone() }),
+        };
+        self.import_new(task, &new, (virtual_size_bytes, watch), &|upload, watch| {
+            let conversion = Conversion {
+                source: Arc::clone(&source),
+                from,
+                virtual_size_bytes,
+                target: Arc::clone(upload.file()),
+                target_bytes_max,
+            };
+            work(&conversion, watch)?;
+            *upload = Upload::resume(Arc::clone(upload.file()))?;
+            Ok(())
+        })
+    }
+}
+
+impl Shared {
+    fn target_bytes_max(&self, virtual_size_bytes: u64) -> u64 {
+        let most = virtual_size_bytes.saturating_add(virtual_size_bytes / 16);
+        most.saturating_add(OVERHEAD_BYTES).min(self.policy.image_size_cap.unwrap_or(u64::MAX))
+    }
+}
+
+/// A task is no way to read what its author can't read.
+pub(super) fn must_read(image: &Image, author: Ownership) -> Result<()> {
+    let may = match image.status.access() {
+        Access::Mode => image.ownership.lets_read(author.uid, author.gid),
+        Access::Root => author.uid == 0,
+        Access::Empty | Access::Staged | Access::Nobody => false,
+    };
+    if may { Ok(()) } else { Err(Error::NoPermission("you may not read the image yourself")) }
+}
+
+/// The format and the size of the disk of an image that passes inspection, as it is now.
+fn sound(source: &StoreFile) -> Result<(DiskFormat, u64)> {
+    let verdict = inspect::inspect(source, source.size_bytes()?)
+        .map_err(|error| Error::io("read", source.name(), error))?;
+    match verdict {
+        Verdict::Sound(found) => Ok((found.format, found.virtual_size_bytes)),
+        Verdict::Refused { reason, .. } => Err(Error::Rejected(reason)),
+    }
+}

@@ -1,0 +1,123 @@
+//! `sps backup`: a copy made under load is a store, with all that was active when it began.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::support::{Sandbox, run, text};
+
+fn backup(sandbox: &Sandbox, to: &str) -> (String, bool) {
+    let mut command = sandbox.sps();
+    let output =
+        run(command.arg("backup").arg("--store").arg(sandbox.store()).arg(sandbox.file(to)));
+    (text(&output), output.status.success())
+}
+
+/// Wipes the store and puts its copy in its place.
+fn restore(sandbox: &Sandbox, from: &str) {
+    sandbox.umount();
+    fs::remove_dir_all(sandbox.store()).expect("wiped");
+    sandbox.ok(&format!("cp -a $F/{from} {}", sandbox.store().display()));
+    sandbox.mount();
+}
+
+// semantics: backup-under-load
+#[test]
+fn a_copy_made_under_load_has_every_image_that_was_active_when_it_began() {
+    let sandbox = Sandbox::new();
+    for number in 0..40 {
+        sandbox.source(&format!("s{number}"), 200_000 + number);
+        sandbox.ok(&format!("cp $F/s{number} $M/active/old{number}"));
+    }
+    sandbox.ok("setfattr -n user.sps.tags -v gold $M/active/old1; truncate -s 20M $M/active/sparse
+                dd if=$F/s1 of=$M/active/sparse bs=64K seek=100 conv=notrunc status=none; echo o > $M/active/other
+                mv $M/active/other $M/deactivated/; echo p > $M/active/p; rm $M/active/p; sleep 0.1
+                printf 'scrub_time = \"12h\"\\n' > ${M%/mnt}/store/config.toml");
+    let is_over = AtomicBool::new(false);
+    let mut said = (String::new(), false);
+    std::thread::scope(|scope| {
+        for writer in 0..3 {
+            let (sandbox, is_over) = (&sandbox, &is_over);
+            scope.spawn(move || {
+                let mut number = 0;
+                while !is_over.load(Ordering::Acquire) {
+                    number += 1;
+                    sandbox.ok(&format!(
+                        "cat $F/s{writer} - <<< {number} > $M/active/new{writer}-{number}"
+                    ));
+                }
+            });
+        }
+        let (sandbox, is_over) = (&sandbox, &is_over);
+        scope.spawn(move || {
+            // What is purged while the copy is made may be missing in it, and is no fault.
+            for number in 20..30 {
+                sandbox.ok(&format!("rm $M/active/old{number}; rm $M/pending_delete/old{number}"));
+            }
+            while !is_over.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+        });
+        let before: Vec<String> = sandbox.names("active");
+        said = backup(sandbox, "copy");
+        is_over.store(true, Ordering::Release);
+        assert!(before.len() > 10);
+    });
+    assert!(said.1 && said.0.contains("images"), "{}", said.0);
+    let kept: BTreeMap<String, Vec<u8>> = (0..20)
+        .chain(30..40)
+        .map(|number| {
+            (format!("old{number}"), fs::read(sandbox.file(&format!("s{number}"))).expect("read"))
+        })
+        .collect();
+    restore(&sandbox, "copy");
+    for (name, bytes) in &kept {
+        assert!(fs::read(sandbox.path(&format!("active/{name}"))).expect(name) == *bytes, "{name}");
+    }
+    assert_eq!(sandbox.attribute("active/old1", "tags").as_deref(), Some("gold"));
+    assert_eq!(sandbox.names("deactivated").iter().filter(|name| *name == "other").count(), 1);
+    assert!(sandbox.names("pending_delete").contains(&"p".to_owned()));
+    assert!(sandbox.names("saving").is_empty());
+    let blocks: u64 =
+        sandbox.ok("du -k $M/active/sparse | cut -f1").trim().parse().expect("a number");
+    assert!(blocks < 1000, "holes stay: {blocks}");
+    sandbox.ok("grep -q scrub_time ${M%/mnt}/store/config.toml");
+    sandbox.ok("echo '{\"type\": \"verify\"}' > $M/tasks/pending/v");
+    crate::support::eventually("all is verified", || sandbox.names("tasks/success") == ["v"]);
+    let result = sandbox.ok("cat $M/tasks/success/v");
+    assert!(result.contains("\"damaged\": 0"), "{result}");
+}
+
+// semantics: backup-refused
+#[test]
+fn a_copy_is_made_in_a_new_place_and_is_no_store_until_it_is_whole() {
+    let sandbox = Sandbox::new();
+    sandbox.source("a", 100_000);
+    sandbox.ok("cp $F/a $M/active/a; mkdir $F/full; echo x > $F/full/x; mkdir $F/half");
+    let (said, is_done) = backup(&sandbox, "full");
+    assert!(!is_done && said.contains("not empty"), "{said}");
+    assert_eq!(sandbox.ok("ls $F/full"), "x\n");
+    let output =
+        run(sandbox.sps().args(["backup", "--store", "/nowhere"]).arg(sandbox.file("new")));
+    assert!(!output.status.success() && text(&output).contains("not a store"), "{}", text(&output));
+    // Ended half way: it has data, and what is to become its registry.
+    let (said, is_done) = backup(&sandbox, "half");
+    assert!(is_done, "{said}");
+    sandbox.ok("mv $F/half/sps.db $F/half/sps.db.part");
+    let output =
+        run(sandbox.sps().args(["mount", "--store"]).arg(sandbox.file("half")).arg(sandbox.root()));
+    assert!(!output.status.success(), "a half copy is no store");
+    // What is damaged is told, and the rest is copied.
+    let digest = sandbox.attribute("active/a", "blake3").expect("a digest");
+    sandbox.ok("echo b > $M/active/b");
+    let blob = sandbox.store().join("blobs").join(&digest[..2]).join(&digest);
+    fs::remove_file(&blob).expect("gone");
+    fs::write(&blob, vec![0; 100_000]).expect("damaged");
+    let (said, is_done) = backup(&sandbox, "damaged");
+    assert!(!is_done && said.contains("not whole"), "{said}");
+    restore(&sandbox, "damaged");
+    assert_eq!(
+        (sandbox.names("active"), sandbox.names("deactivated")),
+        (vec!["b".into()], vec!["a".into()])
+    );
+}

@@ -1,0 +1,192 @@
+//! `sps fsck`: each kind of damage is found, mended where it can be, and told where it can't.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::{ALICE, Sandbox, names_in, run, text};
+
+/// What fsck says, and whether the store is whole.
+fn fsck(sandbox: &Sandbox, words: &[&str]) -> (String, bool) {
+    let mut command = sandbox.sps();
+    let output = run(command.arg("fsck").args(words).arg("--store").arg(sandbox.store()));
+    (text(&output), output.status.success())
+}
+
+fn sql(sandbox: &Sandbox, statement: &str) {
+    let connection =
+        rusqlite::Connection::open(sandbox.store().join("sps.db")).expect("a registry");
+    connection.execute_batch(statement).expect("done");
+}
+
+fn blob(sandbox: &Sandbox, name: &str) -> PathBuf {
+    let digest = sandbox.attribute(&format!("active/{name}"), "blake3").expect("a digest");
+    sandbox.store().join("blobs").join(&digest[..2]).join(digest)
+}
+
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.source("a", 100_000);
+    sandbox.source("b", 200_000);
+    sandbox.ok("cp $F/a $M/active/a; cp $F/b $M/active/b; echo t > $M/active/t; rm $M/active/t
+                setfattr -n user.sps.tags -v gold $M/active/a; touch -d 2001-02-03 $M/active/a");
+    sandbox
+}
+
+fn manifest_of(sandbox: &Sandbox, path: &str) -> PathBuf {
+    let id = sandbox.attribute(path, "id").expect("an id");
+    sandbox.store().join("manifests").join(format!("{id}.json"))
+}
+
+// semantics: fsck-whole
+#[test]
+fn a_store_that_was_unmounted_is_whole_and_one_that_is_mounted_is_refused() {
+    let sandbox = sandbox();
+    let (said, is_whole) = fsck(&sandbox, &[]);
+    assert!(!is_whole && said.contains("in use by process"), "{said}");
+    sandbox.umount();
+    assert_eq!(fsck(&sandbox, &[]), ("the store is whole\n".into(), true));
+    let (said, is_whole) = fsck(&sandbox, &["--json", "--quick", "--rebuild"]);
+    assert!(is_whole && said == "{\"findings\":[],\"remaining\":0}\n", "{said}");
+    let nothing = sandbox.file("nothing");
+    fs::create_dir(&nothing).expect("a folder");
+    let output = run(sandbox.sps().args(["fsck", "--rebuild", "--store"]).arg(&nothing));
+    assert!(!output.status.success() && names_in(&nothing).is_empty(), "{}", text(&output));
+}
+
+// semantics: fsck-mends
+#[test]
+fn what_can_be_mended_is_mended_and_loses_nothing() {
+    let sandbox = sandbox();
+    let manifest = manifest_of(&sandbox, "active/a");
+    let other = manifest_of(&sandbox, "active/b");
+    sandbox.umount();
+    let store = sandbox.store();
+    let orphan = store.join("blobs/ab");
+    fs::create_dir_all(&orphan).expect("a folder");
+    fs::write(orphan.join(format!("ab{}", "0".repeat(62))), "nobody's").expect("an orphan");
+    fs::write(store.join("staging/x"), "nobody's").expect("a stray");
+    fs::remove_file(&manifest).expect("gone");
+    fs::write(&other, "{\"half\": ").expect("cut short");
+    let stray = store.join("manifests").join("3f0b1c9e-1111-4a2b-8c3d-123456789abc.json");
+    fs::write(&stray, fs::read_to_string(&other).expect("text")).expect("a stray");
+    sql(&sandbox, "UPDATE totals SET images = 70, size_bytes = 3 WHERE status = 'active'");
+    let (said, is_whole) = fsck(&sandbox, &[]);
+    assert!(is_whole, "{said}");
+    for what in ["counts", "belonged to no image", "was not there", "could not be read", "removed"]
+    {
+        assert!(said.contains(what), "{what}: {said}");
+    }
+    assert!(!said.contains("REMAINS"), "{said}");
+    assert_eq!(fsck(&sandbox, &[]), ("the store is whole\n".into(), true));
+    sandbox.mount();
+    sandbox.ok("cmp $F/a $M/active/a; cmp $F/b $M/active/b; test -e $M/pending_delete/t");
+    assert!(fs::read_to_string(&manifest).expect("written").contains("gold"));
+}
+
+// semantics: fsck-damage
+#[test]
+fn damage_is_told_and_withheld_and_a_whole_copy_heals_it() {
+    let sandbox = sandbox();
+    sandbox.source("c", 300_000);
+    sandbox.ok("cp $F/c $M/active/c");
+    let (flipped, short, gone) = (blob(&sandbox, "a"), blob(&sandbox, "b"), blob(&sandbox, "c"));
+    sandbox.umount();
+    let mut bytes = fs::read(&flipped).expect("data");
+    bytes[50_000] ^= 1;
+    fs::remove_file(&flipped).expect("gone");
+    fs::write(&flipped, bytes).expect("damaged");
+    fs::OpenOptions::new().write(true).open(&short).expect("data").set_len(1000).expect("cut");
+    fs::remove_file(&gone).expect("gone");
+    let (said, is_whole) = fsck(&sandbox, &["--quick"]);
+    assert!(
+        !is_whole && said.contains("(b)") && said.contains("(c)") && !said.contains("(a)"),
+        "{said}"
+    );
+    let (said, is_whole) = fsck(&sandbox, &[]);
+    assert!(!is_whole && said.contains("3 faults remain"), "{said}");
+    for name in ["(a)", "(b)", "(c)"] {
+        assert!(said.contains(name), "{said}");
+    }
+    sandbox.mount();
+    assert_eq!(sandbox.names("deactivated"), ["a", "b", "c"]);
+    sandbox.ok("rm $M/deactivated/*; for f in a b c; do cp $F/$f $M/active/$f; cmp $F/$f $M/active/$f; done");
+    sandbox.umount();
+    let (said, is_whole) = fsck(&sandbox, &[]);
+    assert!(is_whole, "{said}");
+}
+
+/// All that is seen of the images of a folder.
+fn described(sandbox: &Sandbox, folder: &str) -> String {
+    sandbox.ok(&format!(
+        "cd $M/{folder} && for f in *; do stat -c '%n %a %u %g %s %Y' \"$f\"; getfattr -d \"$f\"
+         for k in id blake3 virtual_size disk_format; do getfattr --only-values -n user.sps.$k \"$f\"; echo; done; done"
+    ))
+}
+
+// semantics: rebuild
+#[test]
+fn a_registry_that_is_lost_is_made_again_from_the_manifests() {
+    let sandbox = sandbox();
+    sandbox.ok(&format!(
+        "chmod 640 $M/active/b; chown {ALICE} $M/active/b; mv $M/active/b '$M/active/b c'
+         echo w > $M/active/w; mv $M/active/w $M/deactivated/; setfattr -n user.sps.property.k -v v '$M/active/b c'
+         getfattr -n user.sps.md5 $M/active/a; qemu-img create -q -f qcow2 $M/active/q 5M"
+    ));
+    let before =
+        ["active", "deactivated", "pending_delete"].map(|folder| described(&sandbox, folder));
+    sandbox.umount();
+    for file in ["sps.db", "sps.db-wal", "sps.db-shm"] {
+        let _ = fs::remove_file(sandbox.store().join(file));
+    }
+    let (said, _) = sandbox.try_mount();
+    assert!(said.contains("--rebuild"), "{said}");
+    let (said, is_whole) = fsck(&sandbox, &[]);
+    assert!(!is_whole && said.contains("--rebuild"), "{said}");
+    let (said, is_whole) = fsck(&sandbox, &["--rebuild"]);
+    assert!(is_whole, "{said}");
+    assert_eq!(fsck(&sandbox, &[]), ("the store is whole\n".into(), true));
+    sandbox.mount();
+    let after =
+        ["active", "deactivated", "pending_delete"].map(|folder| described(&sandbox, folder));
+    assert_eq!(after, before);
+    sandbox.ok("cmp $F/a $M/active/a; cmp $F/b '$M/active/b c'; mv $M/pending_delete/t $M/active/; cat $M/active/t");
+}
+
+fn copy_registry(store: &Path, to: &Path) {
+    for file in ["sps.db", "sps.db-wal"] {
+        if store.join(file).exists() {
+            fs::copy(store.join(file), to.join(file)).expect("copied");
+        }
+    }
+}
+
+// semantics: older-registry
+#[test]
+fn an_older_registry_put_back_over_newer_data_loses_nothing() {
+    let sandbox = sandbox();
+    sandbox.umount();
+    let saved = sandbox.file("saved");
+    fs::create_dir(&saved).expect("a folder");
+    copy_registry(&sandbox.store(), &saved);
+    sandbox.mount();
+    sandbox.source("new", 400_000);
+    sandbox.ok("cp $F/new $M/active/new; cp $F/new $M/active/a; setfattr -n user.sps.tags -v later $M/active/new");
+    sandbox.umount();
+    for file in ["sps.db", "sps.db-wal", "sps.db-shm"] {
+        let _ = fs::remove_file(sandbox.store().join(file));
+    }
+    copy_registry(&saved, &sandbox.store());
+    sandbox.mount();
+    crate::support::eventually("it is told", || sandbox.log().contains("sps fsck --rebuild"));
+    assert_eq!(sandbox.names("active"), ["a", "b"]);
+    sandbox.umount();
+    let (said, is_whole) = fsck(&sandbox, &[]);
+    assert!(!is_whole && said.contains("--rebuild"), "{said}");
+    let (said, is_whole) = fsck(&sandbox, &["--rebuild"]);
+    assert!(is_whole, "{said}");
+    sandbox.mount();
+    assert_eq!(sandbox.names("active"), ["a", "b", "new"]);
+    assert_eq!(sandbox.attribute("active/new", "tags").as_deref(), Some("later"));
+    // The name a was somebody else's in the older registry: the later one is in the trash.
+    sandbox.ok("cmp $F/a $M/active/a; cmp $F/new $M/active/new; rm $M/active/a; ls $M/pending_delete | grep -c ^a");
+}
