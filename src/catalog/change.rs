@@ -70,19 +70,12 @@ impl Shared {
         id: ImageId,
         mut edit: impl FnMut(Image) -> Result<Image>,
     ) -> Result<()> {
-        let mut attempt = || {
-            self.until_settled(|| {
-                let mut next = edit(self.load(id)?)?;
-                next.updated_at = self.clock.moment().at;
-                let quota_bytes = self.policy.quota.bytes;
-                self.commit(Change { quota_bytes, ..Change::update(next).durably() })
-            })
-        };
-        let mut done = attempt();
-        while matches!(&done, Err(Error::OverQuota(_))) && self.make_room() {
-            done = attempt();
-        }
-        done
+        self.until_settled(|| {
+            let mut next = edit(self.load(id)?)?;
+            next.updated_at = self.clock.moment().at;
+            let quota_bytes = self.policy.quota.bytes;
+            self.commit(Change { quota_bytes, ..Change::update(next).durably() })
+        })
     }
 
     /// Does `attempt` again as long as it conflicts, a bounded number of times.

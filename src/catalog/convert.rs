@@ -56,6 +56,7 @@ impl Catalog {
             made: convert.image,
             name: &convert.name,
             format: Some(convert.to),
+            details: image.details.clone(),
             noted: &|id| TaskInput::Convert(Convert { image: Some(id), ..convert.clone() }),
         };
         self.import_new(task, &new, (virtual_size_bytes, watch), &|upload, watch| {

@@ -195,7 +195,7 @@ impl Shared {
         for (id, failure) in self.uploads.unsettled() {
             let settled = match failure {
                 Some(failure) => self.kill(id, &failure),
-                None => self.publish_or_kill(id),
+                None => self.publish_or_kill(id, false),
             };
             match settled {
                 Ok(()) => self.uploads.strike_unsettled(id),

@@ -232,7 +232,9 @@ impl Shared {
     }
 
     fn take_back_vote(&self, session: &UploadSession, state: &mut State) -> Result<()> {
-        if state.seal.is_some() {
+        if let Some(seal) = state.seal {
+            self.restage(session, state, &seal)?;
+            hit(Failpoint::VoteRestaged);
             self.unseal(session.id(), None)?;
             state.seal = None;
         }

@@ -27,7 +27,8 @@ fn ended(sandbox: &Sandbox, name: &str) -> (bool, String) {
 #[test]
 fn an_image_is_made_in_every_format_and_holds_the_same_disk() {
     let sandbox = Sandbox::new();
-    sandbox.ok("truncate -s 20M $F/disk; mkfs.ext4 -q $F/disk; cp $F/disk $M/active/raw");
+    sandbox.ok("truncate -s 20M $F/disk; mkfs.ext4 -q $F/disk; cp $F/disk $M/active/raw
+                setfattr -n user.sps.tags -v gold $M/active/raw");
     let mut from = "raw".to_owned();
     for to in ["qcow2", "vmdk", "vdi", "vhd", "vhdx", "raw"] {
         let name = format!("as-{to}");
@@ -37,6 +38,7 @@ fn an_image_is_made_in_every_format_and_holds_the_same_disk() {
         let path = format!("active/{name}");
         assert_eq!(sandbox.attribute(&path, "disk_format").as_deref(), Some(to));
         assert_eq!(sandbox.attribute(&path, "virtual_size").as_deref(), Some("20971520"));
+        assert_eq!(sandbox.attribute(&path, "tags").as_deref(), Some("gold"));
         let id = sandbox.attribute(&path, "id").expect("an id");
         assert!(record.contains(&id), "the result names it: {record}");
         let format = if to == "vhd" { "vpc" } else { to };
