@@ -9,7 +9,7 @@ use super::manifest::Manifest;
 use crate::error::{Error, Result};
 use crate::image::{Content, Image, ImageId, ImageNumber, Moment, Seal, StoreTime};
 use crate::ingest::Upload;
-use crate::lifecycle::{Decision, Event, decide};
+use crate::lifecycle::{Decision, Event, Status, decide};
 use crate::registry::{Change, Registry};
 use crate::store::{Store, StoreFile};
 
@@ -101,12 +101,19 @@ fn copy_content(
 
 /// Has the copy say of an image that its data is not there: that it was purged, or that it is damaged.
 fn let_go(registry: &dyn Registry, image: &Image, was_purged: bool) -> Result<()> {
+    const WITHHELD: &str = "its data was not whole when the store was copied";
     let event = if was_purged { image.status.removal(false) } else { Event::Withhold };
-    let Decision::Step(step) = decide(image.subject(), event) else { return Ok(()) };
     let moment = Moment { at: now(), age: StoreTime::from_nanoseconds(0) };
-    let mut next = image.stepped(step, moment);
+    let mut next = match decide(image.subject(), event) {
+        Decision::Step(step) => image.stepped(step, moment),
+        // From the trash it comes back withheld.
+        Decision::Already | Decision::Denied(_) => {
+            let origin = image.origin.map(|_| Status::Deactivated);
+            Image { origin, ..image.clone() }
+        }
+    };
     if !was_purged {
-        next.message = Some("its data was not whole when the store was copied".into());
+        next.message = Some(WITHHELD.into());
     }
     registry.commit(Change::update(next))
 }

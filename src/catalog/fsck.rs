@@ -3,6 +3,7 @@
 //! What is mended loses nothing: data that a manifest names is adopted, not dropped, and data that is damaged is
 //! withheld, not removed.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::manifest::Manifest;
@@ -95,26 +96,37 @@ impl Shared {
         }
     }
 
-    /// Makes the records again that manifests have and the registry has not, the newest first: of several
-    /// with one name that one has it, and the others are in the trash.
+    /// Makes the records again that manifests have, and the registry has not, or older ones. What leaves
+    /// `active` comes first, then what is known and has changed, then what is not known, the newest first: of
+    /// several with one name that one has it, and the others are in the trash.
     fn rebuild(&self, tell: &mut Tell<'_>) -> Result<()> {
-        let mut missing: BTreeMap<(i64, ImageId), Manifest> = BTreeMap::new();
+        let mut missing: BTreeMap<(u8, Reverse<i64>, ImageId), Manifest> = BTreeMap::new();
         self.store.each_manifest(&mut |_, text| {
             let Some(manifest) = Manifest::parse(text) else { return Ok(()) };
             let Some(id) = manifest.id() else { return Ok(()) };
-            let is_known = self.registry.image(Key::Id(id))?.is_some_and(|image| {
-                matches!(image.content, Content::Sealed(_) | Content::Gone(_) | Content::Located(_))
+            let record = self.registry.image(Key::Id(id))?;
+            let is_known = record.as_ref().is_some_and(|image| {
+                let has_come = !matches!(image.content, Content::Absent | Content::Staged);
+                has_come && !manifest.is_newer_than(image)
             });
+            let rank = match record {
+                Some(_) if !manifest.is_active() => 0,
+                Some(_) => 1,
+                None => 2,
+            };
             if !is_known {
-                missing.insert((manifest.created_at(), id), manifest);
+                missing.insert((rank, Reverse(manifest.created_at()), id), manifest);
             }
             Ok(())
         })?;
-        for ((_, id), manifest) in missing.into_iter().rev() {
+        for ((.., id), manifest) in missing {
             match self.adopt(id, &manifest) {
                 Ok(image) => mended(
                     tell,
-                    format!("image {id} ({}) had no record: it is {}", image.name, image.status),
+                    format!(
+                        "image {id} ({}) had no such record: it is {}",
+                        image.name, image.status
+                    ),
                 ),
                 Err(error) => remains(tell, format!("image {id} has a manifest: {error}")),
             }
@@ -133,8 +145,9 @@ impl Shared {
         }
         let allocated_bytes = file.allocated_bytes()?;
         image.content = Content::Sealed(Seal { allocated_bytes, ..seal });
-        let is_taken = image.status.has_unique_names()
-            && self.registry.find(image.status, &image.name, None)?.is_some();
+        let holder = self.registry.find(image.status, &image.name, None)?;
+        let is_taken =
+            image.status.has_unique_names() && holder.is_some_and(|holder| holder.id != id);
         if is_taken {
             image.origin = Some(image.status);
             image.status = Status::PendingDelete;
@@ -143,7 +156,11 @@ impl Shared {
         if let Some(old) = self.registry.image(Key::Id(id))? {
             self.registry.commit(Change { forgotten: vec![old], ..Change::default() })?;
         }
-        self.registry.adopt(image.clone())?;
+        self.registry.adopt(image)?;
+        let image = self.load(id)?;
+        if let Some(manifest) = Manifest::of(&image) {
+            self.store.put_manifest(id, &manifest.to_text())?;
+        }
         Ok(image)
     }
 
@@ -160,17 +177,10 @@ impl Shared {
             named.extend(Manifest::digest_in(text).filter(|digest| orphans.contains(digest)));
             Ok(())
         })?;
-        for digest in orphans {
-            if named.contains(&digest) {
-                let hint = "run sps fsck --rebuild";
-                remains(
-                    tell,
-                    format!("content {digest} is named by a manifest, and no record: {hint}"),
-                );
-            } else {
-                self.store.drop_sealed(&digest)?;
-                mended(tell, format!("content {digest} belonged to no image: removed"));
-            }
+        // What a manifest names is told of with that.
+        for digest in orphans.difference(&named) {
+            self.store.drop_sealed(digest)?;
+            mended(tell, format!("content {digest} belonged to no image: removed"));
         }
         Ok(())
     }
@@ -194,7 +204,12 @@ impl Shared {
             let found = known.remove(&image.id);
             let is_unreadable = unreadable.contains(&image.id);
             unreadable.retain(|id| *id != image.id);
-            if found.as_ref() != Some(&right) {
+            if found.as_ref().is_some_and(|found| found.is_newer_than(&image)) {
+                let (name, hint) = (&image.name, "run sps fsck --rebuild");
+                remains(tell, format!("image {} ({name}) has a later manifest: {hint}", image.id));
+                return Ok(());
+            }
+            if !found.as_ref().is_some_and(|found| found.agrees_with(&right)) {
                 self.store.put_manifest(image.id, &right.to_text())?;
                 let how = match found {
                     Some(_) => "said something else",
@@ -206,17 +221,21 @@ impl Shared {
             }
             Ok(())
         })?;
-        let strays = known.into_iter().filter(|(_, manifest)| {
-            // What can be adopted is told of with its data.
-            let text = manifest.to_text();
-            Manifest::digest_in(&text).is_none_or(|digest| {
-                self.store.open(&digest).is_err()
-                    || self.registry.is_referenced(&digest).unwrap_or(true)
-            })
-        });
-        for id in strays.map(|(id, _)| id).chain(unreadable) {
+        for (id, manifest) in known {
+            let digest = Manifest::digest_in(&manifest.to_text());
+            let record = self.registry.image(Key::Id(id))?;
+            let was_purged = record.is_some_and(|image| !manifest.is_newer_than(&image));
+            if !was_purged && digest.is_some_and(|digest| self.store.open(&digest).is_ok()) {
+                let hint = "run sps fsck --rebuild";
+                remains(tell, format!("image {id} has data and a manifest, and no record: {hint}"));
+            } else {
+                self.store.drop_manifest(id)?;
+                mended(tell, format!("the manifest of image {id}, whose data is gone: removed"));
+            }
+        }
+        for id in unreadable {
             self.store.drop_manifest(id)?;
-            mended(tell, format!("the manifest of image {id}, which is not there: removed"));
+            mended(tell, format!("the manifest of image {id}, which can't be read: removed"));
         }
         Ok(())
     }

@@ -219,6 +219,7 @@ impl Shared {
         modified_at: Option<Timestamp>,
     ) -> Result<()> {
         let Examined { seal, checksums, refusal } = examined;
+        self.check_size(seal.size_bytes)?;
         if let Some(reason) = refusal {
             return Err(Error::Rejected(reason.clone()));
         }
@@ -321,8 +322,9 @@ impl Shared {
         self.write_manifest(&image);
         hit(Failpoint::PublishManifested);
         let publication = |image: &Image| image.status.publication().ok_or(Error::Cancelled);
-        let published = self.transition(id, None, publication, |next, _| {
+        let published = self.transition(id, None, publication, |next, also| {
             next.message = None;
+            also.manifested = Some(id);
             Ok(())
         });
         drop(content);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::{BackupArguments, print};
-use crate::catalog::back_up;
+use crate::catalog::{Backup, back_up};
 use crate::error::{Error, Result};
 use crate::image::Content;
 use crate::registry::SqliteRegistry;
@@ -20,24 +20,13 @@ pub(super) fn run(arguments: &BackupArguments) -> Result<()> {
     let (from, to) = (&arguments.store, &arguments.dest);
     let source = LocalStore::open_beside(from)?;
     check_empty(to)?;
-    let options = OpenOptions { any_filesystem: true, is_bulk: true, ..OpenOptions::default() };
-    let copy = LocalStore::open(to, options)?;
-    let unfinished = to.join(UNFINISHED);
-    SqliteRegistry::snapshot(&source.registry_path(), &unfinished)?;
-    let registry = SqliteRegistry::open_bulk(&unfinished)?;
-    let was_purged = |id| {
-        let image = SqliteRegistry::peek(&source.registry_path(), id)?;
-        Ok(image.is_none_or(|image| !matches!(image.content, Content::Sealed(_))))
-    };
-    let backup = back_up(&source, (&copy, &registry), &was_purged)?;
-    // Closed, so that all of it is in the one file.
-    drop(registry);
-    copy_settings(from, to)?;
-    sync_all(to)?;
-    let finished = copy.registry_path();
-    std::fs::rename(&unfinished, &finished)
-        .map_err(|error| Error::io("rename", &unfinished, error))?;
-    sync_all(to)?;
+    check_outside(from, to)?;
+    let made = copy_all(&source, from, to);
+    if made.is_err() {
+        // It was empty, and what is half there is of no use.
+        let _ = std::fs::remove_dir_all(to);
+    }
+    let backup = made?;
     let seconds = began.elapsed().as_secs_f64();
     let text = if arguments.json {
         let value = serde_json::json!({
@@ -64,6 +53,43 @@ pub(super) fn run(arguments: &BackupArguments) -> Result<()> {
             from.display()
         ))),
     }
+}
+
+/// Copies the registry, the data and the settings.
+fn copy_all(source: &LocalStore, from: &Path, to: &Path) -> Result<Backup> {
+    let options = OpenOptions { any_filesystem: true, is_bulk: true, ..OpenOptions::default() };
+    let copy = LocalStore::open(to, options)?;
+    let unfinished = to.join(UNFINISHED);
+    SqliteRegistry::snapshot(&source.registry_path(), &unfinished)?;
+    let registry = SqliteRegistry::open_bulk(&unfinished)?;
+    let was_purged = |id| {
+        let image = SqliteRegistry::peek(&source.registry_path(), id)?;
+        Ok(image.is_none_or(|image| !matches!(image.content, Content::Sealed(_))))
+    };
+    let backup = back_up(source, (&copy, &registry), &was_purged)?;
+    // Closed, so that all of it is in the one file.
+    drop(registry);
+    copy_settings(from, to)?;
+    sync_all(to)?;
+    let finished = copy.registry_path();
+    std::fs::rename(&unfinished, &finished)
+        .map_err(|error| Error::io("rename", &unfinished, error))?;
+    sync_all(to)?;
+    Ok(backup)
+}
+
+/// A copy within the store would become part of it.
+fn check_outside(from: &Path, to: &Path) -> Result<()> {
+    let real = |path: &Path| path.canonicalize().map_err(|error| Error::io("find", path, error));
+    let there = to.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+    let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
+    if real(there)?.starts_with(real(from)?) {
+        return Err(Error::Store(format!(
+            "{} is in the store: choose another place",
+            to.display()
+        )));
+    }
+    Ok(())
 }
 
 fn check_empty(path: &Path) -> Result<()> {

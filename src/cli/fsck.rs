@@ -37,9 +37,12 @@ pub(super) fn run(arguments: &FsckArguments) -> Result<()> {
     };
     let checkup = Checkup { rebuild: arguments.rebuild, quick: arguments.quick };
     let mut findings: Vec<Finding> = Vec::new();
-    check(parts, checkup, &mut |finding| findings.push(finding))?;
+    let checked = check(parts, checkup, &mut |finding| findings.push(finding));
     let left = findings.iter().filter(|finding| !finding.is_mended).count();
-    print(&told(&findings, left, arguments.json))?;
+    if checked.is_ok() || !findings.is_empty() {
+        print(&told(&findings, left, arguments.json))?;
+    }
+    checked?;
     match left {
         0 => Ok(()),
         left => Err(Error::Store(format!("{}: {left} faults remain", root.display()))),
