@@ -81,7 +81,11 @@ fn copy_content(
     let file: Arc<StoreFile> = match source.open(&seal.digest) {
         Ok(file) => file,
         // What is sealed and not published yet has no other name.
-        Err(error) => source.staged(image.id)?.map(Arc::new).ok_or(error)?,
+        Err(_) => match source.staged(image.id)? {
+            Some(file) => Arc::new(file),
+            // It was given its name in between.
+            None => source.open(&seal.digest)?,
+        },
     };
     let mut upload = Upload::new(Arc::new(copy.stage(image.id)?));
     let taken = upload.take(&file, &|_| Ok(())).and_then(|()| upload.examine());
