@@ -68,7 +68,9 @@ impl Catalog {
         let new = New {
             made: convert.image,
             name: &convert.name,
-            format: Some(convert.to),
+            mode: image.ownership.mode,
+            // Raw is whatever is in it.
+            format: Some(convert.to).filter(|to| *to != DiskFormat::Raw),
             details: image.details.clone(),
             noted: &|id| TaskInput::Convert(Convert { image: Some(id), ..convert.clone() }),
         };

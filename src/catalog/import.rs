@@ -21,6 +21,8 @@ pub(super) struct New<'a> {
     /// It, if an attempt before this one made it.
     pub(super) made: Option<ImageId>,
     pub(super) name: &'a ImageName,
+    /// The mode bits of what it is made of.
+    pub(super) mode: u32,
     /// What it is declared to be.
     pub(super) format: Option<DiskFormat>,
     /// What is said of it.
@@ -115,6 +117,7 @@ impl Catalog {
         let new = New {
             made: import.image,
             name: &import.name,
+            mode: source.mode()?,
             format: import.disk_format,
             details: import.details.clone(),
             noted: &|id| TaskInput::ImportPath(ImportPath { image: Some(id), ..import.clone() }),
@@ -167,7 +170,9 @@ impl Catalog {
         if let Some(id) = new.made {
             return Ok(id);
         }
-        let ownership = Ownership { mode: 0o644, ..task.ownership };
+        // It lets nobody read what he could not read before.
+        let mode = (new.mode & 0o644) | 0o600;
+        let ownership = Ownership { mode, ..task.ownership };
         let image = self.shared.queue(Newcomer {
             name: new.name.clone(),
             status: Status::Queued,

@@ -176,6 +176,15 @@ impl StoreFile {
         }
     }
 
+    /// Its permission bits.
+    ///
+    /// # Errors
+    /// The filesystem does not say.
+    pub fn mode(&self) -> Result<u32> {
+        let found = self.file.metadata().map_err(|error| self.failed("stat", error))?;
+        Ok(found.mode() & 0o7777)
+    }
+
     /// By what it is known not to have changed.
     ///
     /// # Errors

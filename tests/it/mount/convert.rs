@@ -56,6 +56,15 @@ fn an_image_is_made_in_every_format_and_holds_the_same_disk() {
     assert!(is_done, "{record}");
     sandbox.ok("qemu-img compare -f raw -F raw $F/disk $M/active/from-elsewhere");
     assert_eq!(fs::read_dir(sandbox.store().join("staging")).expect("there").count(), 0);
+    // It lets nobody read what he could not read before; and a boot disk is a raw one too.
+    sandbox.ok("chmod 600 $M/active/as-qcow2; xorriso -as mkisofs -quiet -o $F/iso $F/disk; cp $F/iso $M/active/iso");
+    for (image, name) in [("as-qcow2", "private"), ("iso", "boot")] {
+        sandbox.ok(&order(image, "raw", name));
+        let (is_done, record) = ended(&sandbox, name);
+        assert!(is_done, "{record}");
+    }
+    assert_eq!(sandbox.ok("stat -c %a $M/active/private $M/active/boot"), "600\n644\n");
+    sandbox.ok("cmp -n $(stat -c %s $F/iso) $F/iso $M/active/boot");
     // By its id, as its author, onto a name that is his to replace.
     let id = sandbox.attribute("active/as-qcow2", "id").expect("an id");
     sandbox.ok(&order(&id, "vdi", "as-raw"));
