@@ -98,6 +98,16 @@ impl Manifest {
         Digest::parse(&Self::parse(text)?.blake3)
     }
 
+    /// Whether it is of the same image and content, and was written when less was kept.
+    pub(super) fn is_older_form_of(&self, other: &Self) -> bool {
+        self.version < other.version && self.id == other.id && self.has_content_of(other)
+    }
+
+    /// Whether it names the same content.
+    pub(super) fn has_content_of(&self, other: &Self) -> bool {
+        (&self.blake3, self.size) == (&other.blake3, other.size)
+    }
+
     /// The image that it is of.
     pub(super) fn id(&self) -> Option<ImageId> {
         ImageId::parse(&self.id)
