@@ -4,11 +4,8 @@
 //! is read in one place: on the way in data, its name, manifest, record; on the way out record, manifest,
 //! data. Time and ids enter here. It refuses to know what a mount, a path or a request is.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-
-use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 use crate::image::{Details, Image, ImageId, ImageName, ImageNumber, Ownership};
@@ -62,7 +59,7 @@ use reserve::Reservations;
 use staging::Staging;
 use upload::Uploads;
 
-/// How long a mount that ends is held up for manifests that are outdated; what is left `sps fsck` finds.
+/// How long a mount that ends is held up for manifests that are outdated; what is left is for the next one.
 const LAST_WORK: Duration = Duration::from_secs(5);
 
 /// How often a verb decides again when the record changed under it.
@@ -176,8 +173,6 @@ struct Shared {
     recents: Recents,
     reservations: Reservations,
     wanted: Wanted,
-    /// Images whose manifest says something else than their record. The mutex guards the set alone.
-    outdated: Mutex<BTreeSet<ImageId>>,
     told: OnceLock<Told>,
 }
 
@@ -209,7 +204,7 @@ impl Catalog {
         }
         self.keeper.stop();
         let until = Instant::now() + LAST_WORK;
-        self.shared.refresh_manifests(|| Instant::now() >= until);
+        self.shared.refresh_manifests(|| Instant::now() >= until)?;
         self.shared.registry.set_clock(self.shared.clock.mark())?;
         self.shared.registry.flush()
     }
@@ -265,7 +260,6 @@ impl Shared {
             recents: Recents::default(),
             reservations: Reservations::default(),
             wanted: Wanted::default(),
-            outdated: Mutex::default(),
             told: OnceLock::new(),
         };
         shared.recover()?;

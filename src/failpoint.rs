@@ -13,6 +13,10 @@ pub enum Failpoint {
     BeginStaged,
     /// The data is durable, the record has no seal.
     VoteSynced,
+    /// The data has its digest for a name.
+    VoteNamed,
+    /// The data is staged again, the record is sealed.
+    VoteRestaged,
     /// The record is sealed, the writer has no answer.
     VoteRecorded,
     /// The data bears its digest, there is no manifest.
@@ -59,10 +63,12 @@ pub enum Failpoint {
 
 impl Failpoint {
     /// Every place, for the tests that walk all of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::BeginRecorded,
         Self::BeginStaged,
         Self::VoteSynced,
+        Self::VoteNamed,
+        Self::VoteRestaged,
         Self::VoteRecorded,
         Self::PublishSealed,
         Self::PublishManifested,
@@ -93,6 +99,8 @@ impl Failpoint {
             Self::BeginStaged => "begin.staged",
             Self::BeginRecorded => "begin.recorded",
             Self::VoteSynced => "vote.synced",
+            Self::VoteNamed => "vote.named",
+            Self::VoteRestaged => "vote.restaged",
             Self::VoteRecorded => "vote.recorded",
             Self::PublishSealed => "publish.sealed",
             Self::PublishManifested => "publish.manifested",

@@ -4,8 +4,7 @@
 //! done: nobody gets at what he could not read himself. This module refuses to know what becomes of it.
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Gid, Mode, OFlags, ResolveFlags, Uid};
@@ -16,6 +15,8 @@ use crate::store::StoreFile;
 
 /// The type of a FUSE filesystem, from `linux/magic.h`.
 const FUSE_MAGIC: u64 = 0x6573_5546;
+
+const IN_A_MOUNT: Error = Error::Forbidden("the path is in the store, or in a mount");
 
 /// The roots below which data may lie, and where it may not.
 #[derive(Clone, Debug, Default)]
@@ -65,15 +66,19 @@ impl Locations {
         if !metadata.is_file() {
             return Err(Error::Invalid(format!("{} is not a regular file", path.display())));
         }
-        let filesystem = rustix::fs::fstatfs(&file).map_err(failed)?;
-        let is_fuse = u64::try_from(filesystem.f_type).unwrap_or(0) & 0xffff_ffff == FUSE_MAGIC;
+        let is_fuse = is_fuse(&file).map_err(failed)?;
         let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
             .map_err(|error| Error::io("find", path, error))?;
         if is_fuse || real.starts_with(&self.store) {
-            return Err(Error::Forbidden("the path is in the store, or in a mount"));
+            return Err(IN_A_MOUNT);
         }
         Ok(StoreFile::new(file, path.display().to_string()))
     }
+}
+
+fn is_fuse(file: impl AsFd) -> rustix::io::Result<bool> {
+    let filesystem = rustix::fs::fstatfs(file)?;
+    Ok(u64::try_from(filesystem.f_type).unwrap_or(0) & 0xffff_ffff == FUSE_MAGIC)
 }
 
 /// Makes this thread one of the user, without any group but his own.
@@ -85,31 +90,29 @@ fn become_user(user: Reader) -> Result<()> {
     rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(failed)
 }
 
-/// Opens `rest` below `root` without leaving that. The whole path must lead to the same file, so that
-/// the folders above the root are asked as well.
+/// Opens `rest` below `root` without leaving that, or the filesystem it is on: another one may be the mount that
+/// asks, or never answer.
 fn open_below(root: &Path, rest: &Path, whole: &Path) -> Result<File> {
     let failed = |error: rustix::io::Errno| match error {
         rustix::io::Errno::ACCESS | rustix::io::Errno::PERM => {
             Error::NoPermission("you may not read the file yourself")
         }
-        rustix::io::Errno::XDEV | rustix::io::Errno::LOOP => {
-            Error::Forbidden("a link in the path leads out of the root that is allowed")
-        }
+        rustix::io::Errno::XDEV | rustix::io::Errno::LOOP => Error::Forbidden(
+            "a link in the path leads out of the root that is allowed, or it is on another filesystem",
+        ),
         rustix::io::Errno::NOENT => Error::Invalid(format!("{} is not there", whole.display())),
         other => Error::io("open", whole, other),
     };
     // A pipe must not be waited for.
     let reading = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // The folders above the root are asked as well.
     let root = rustix::fs::open(root, directory, Mode::empty()).map_err(failed)?;
-    let below = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let rest = if rest.as_os_str().is_empty() { Path::new(".") } else { rest };
-    let file = rustix::fs::openat2(&root, rest, reading, Mode::empty(), below).map_err(failed)?;
-    let again = rustix::fs::open(whole, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-    let (file, again) = (File::from(file), File::from(again.map_err(failed)?));
-    let identity = |file: &File| file.metadata().map(|found| (found.dev(), found.ino()));
-    match (identity(&file), identity(&again)) {
-        (Ok(one), Ok(other)) if one == other => Ok(file),
-        _ => Err(Error::Forbidden("a link in the path leads out of the root that is allowed")),
+    if is_fuse(&root).map_err(failed)? {
+        // To answer for it might be this process's own, and it waits here.
+        return Err(IN_A_MOUNT);
     }
+    let below = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    let rest = if rest.as_os_str().is_empty() { Path::new(".") } else { rest };
+    rustix::fs::openat2(&root, rest, reading, Mode::empty(), below).map(File::from).map_err(failed)
 }

@@ -127,6 +127,10 @@ pub struct Change {
     pub durability: Durability,
     /// How many bytes all images may hold when it is made; more is refused.
     pub quota_bytes: Option<u64>,
+    /// Images whose manifest says something else than their record then. It is remembered until that is mended.
+    pub outdated: Vec<ImageId>,
+    /// The image whose manifest was written before its record.
+    pub manifested: Option<ImageId>,
 }
 
 /// A record by one of its keys.
@@ -359,6 +363,19 @@ pub trait Registry: Send + Sync {
     /// # Errors
     /// The registry can't write.
     fn recount(&self) -> Result<bool>;
+
+    /// At most `limit` images whose manifest says something else than their record, each with the version that
+    /// this was noted of.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    fn outdated(&self, limit: u32) -> Result<Vec<(ImageId, u64)>>;
+
+    /// Strikes out images whose manifest was written again, as far as nothing was noted of them since.
+    ///
+    /// # Errors
+    /// The registry can't write.
+    fn settle_outdated(&self, settled: &[(ImageId, u64)]) -> Result<()>;
 
     /// Records an image that is known from elsewhere, with all it has but its number.
     ///

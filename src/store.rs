@@ -51,6 +51,19 @@ pub trait Store: Send + Sync {
     /// The disk does not take it.
     fn sync(&self, staged: &StoreFile) -> Result<()>;
 
+    /// Returns when staged data is on the disk, whatever it is called there.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    fn sync_data(&self, staged: &StoreFile) -> Result<()>;
+
+    /// Makes sealed data the staged data of `id` again, if it is the file that is `staged`. Answers whether
+    /// it was.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    fn take_back(&self, id: ImageId, digest: &Digest, staged: &StoreFile) -> Result<bool>;
+
     /// Gives the staged data of `id` its digest for a name, durably. Where that content is there
     /// already, the staged copy goes. Harmless when it was done before.
     ///

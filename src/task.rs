@@ -6,7 +6,9 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use crate::image::{DiskFormat, ImageId, ImageName, Moment, Ownership, StoreTime, Timestamp};
+use crate::image::{
+    Details, DiskFormat, ImageId, ImageName, Moment, Ownership, StoreTime, Timestamp,
+};
 use crate::lifecycle::{TaskDecision, TaskEvent, TaskStatus, decide_task};
 
 mod wire;
@@ -100,6 +102,8 @@ pub struct ImportPath {
     pub name: ImageName,
     /// What it is declared to be.
     pub disk_format: Option<DiskFormat>,
+    /// What is said of it.
+    pub details: Details,
     /// The new image, once there is one.
     pub image: Option<ImageId>,
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Catalog, Progress, Usage};
+use super::{Catalog, Progress, Shared, Usage};
 use crate::error::{Error, Result};
 use crate::image::{Content, IdPrefix, Image, ImageId, ImageName, ImageNumber, Moment};
 use crate::lifecycle::{Status, TaskStatus};
@@ -119,22 +119,7 @@ impl Catalog {
     /// # Errors
     /// It has none, or it is gone from the disk.
     pub fn open_sealed(&self, image: &Image) -> Result<Arc<StoreFile>> {
-        match &image.content {
-            Content::Sealed(seal) => self.shared.store.open(&seal.digest).or_else(|error| {
-                match self.by_id(image.id)?.map(|now| now.content) {
-                    Some(Content::Sealed(_)) => {
-                        Err(Error::Damaged(format!("data of image {}: {error}", image.id)))
-                    }
-                    // It was removed since it was looked up.
-                    Some(
-                        Content::Absent | Content::Staged | Content::Located(_) | Content::Gone(_),
-                    )
-                    | None => Err(Error::NotFound),
-                }
-            }),
-            Content::Located(located) => self.shared.open_located(located).map(Arc::new),
-            Content::Absent | Content::Staged | Content::Gone(_) => Err(Error::NotFound),
-        }
+        self.shared.open_data(image)
     }
 
     /// The staged data of an image, to read, if there is any.
@@ -207,5 +192,27 @@ impl Catalog {
         limit: u32,
     ) -> Result<Vec<ListedTask>> {
         self.shared.registry.task_page(status, after, limit)
+    }
+}
+
+impl Shared {
+    /// The data of an image that is complete, to read.
+    pub(super) fn open_data(&self, image: &Image) -> Result<Arc<StoreFile>> {
+        match &image.content {
+            Content::Sealed(seal) => self.store.open(&seal.digest).or_else(|error| {
+                match self.registry.image(Key::Id(image.id))?.map(|now| now.content) {
+                    Some(Content::Sealed(_)) => {
+                        Err(Error::Damaged(format!("data of image {}: {error}", image.id)))
+                    }
+                    // It was removed since it was looked up.
+                    Some(
+                        Content::Absent | Content::Staged | Content::Located(_) | Content::Gone(_),
+                    )
+                    | None => Err(Error::NotFound),
+                }
+            }),
+            Content::Located(located) => self.open_located(located).map(Arc::new),
+            Content::Absent | Content::Staged | Content::Gone(_) => Err(Error::NotFound),
+        }
     }
 }

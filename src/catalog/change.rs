@@ -23,7 +23,13 @@ impl Shared {
     }
 
     /// Commits, and tells the log which statuses changed.
-    pub(super) fn commit(&self, change: Change) -> Result<()> {
+    pub(super) fn commit(&self, mut change: Change) -> Result<()> {
+        // What is published has its manifest before, and what is on its way has none.
+        let outdated = change.updates.iter().filter(|image| {
+            let is_sealed = matches!(image.content, Content::Sealed(_));
+            is_sealed && image.status.publication().is_none() && change.manifested != Some(image.id)
+        });
+        change.outdated = outdated.map(|image| image.id).collect();
         let transitions = change.transitions.clone();
         let changed: Vec<ImageNumber> =
             change.updates.iter().chain(&change.forgotten).map(|image| image.number).collect();
@@ -70,19 +76,12 @@ impl Shared {
         id: ImageId,
         mut edit: impl FnMut(Image) -> Result<Image>,
     ) -> Result<()> {
-        let mut attempt = || {
-            self.until_settled(|| {
-                let mut next = edit(self.load(id)?)?;
-                next.updated_at = self.clock.moment().at;
-                let quota_bytes = self.policy.quota.bytes;
-                self.commit(Change { quota_bytes, ..Change::update(next).durably() })
-            })
-        };
-        let mut done = attempt();
-        while matches!(&done, Err(Error::OverQuota(_))) && self.make_room() {
-            done = attempt();
-        }
-        done
+        self.until_settled(|| {
+            let mut next = edit(self.load(id)?)?;
+            next.updated_at = self.clock.moment().at;
+            let quota_bytes = self.policy.quota.bytes;
+            self.commit(Change { quota_bytes, ..Change::update(next).durably() })
+        })
     }
 
     /// Does `attempt` again as long as it conflicts, a bounded number of times.
@@ -134,14 +133,8 @@ impl Shared {
             change.transitions.append(&mut also.transitions);
             change.reclaims.append(&mut also.reclaims);
             change.durability = also.durability;
-            let sealed =
-                change.updates.iter().filter(|image| matches!(image.content, Content::Sealed(_)));
-            let changed: Vec<ImageId> = sealed.map(|image| image.id).collect();
+            change.manifested = also.manifested;
             self.commit(change)?;
-            // That of an image which is published was written before.
-            let is_publication = image.status.publication() == Some(event);
-            let changed = changed.into_iter().filter(|other| !is_publication || *other != id);
-            changed.for_each(|id| self.outdate_manifest(id));
             Ok(Some(Taken { before: image, evicted }))
         })
     }

@@ -42,7 +42,8 @@ impl Wanted {
 
     fn add(&self, one: (ImageId, Option<Algorithm>)) {
         let mut waiting = self.waiting.lock();
-        if waiting.len() < WAITING_MAX && !waiting.contains(&one) {
+        // What binds an id to its content is not left out, however much is asked for.
+        if (waiting.len() < WAITING_MAX || one.1.is_none()) && !waiting.contains(&one) {
             waiting.push_back(one);
             self.added.notify_one();
         }

@@ -49,18 +49,32 @@ impl Catalog {
     ) -> Result<ImageId> {
         let image = self.by_id(convert.source)?.ok_or(Error::NotFound)?;
         must_read(&image, task.ownership)?;
-        let source = self.open_sealed(&image)?;
-        let (from, virtual_size_bytes) = sound(&source)?;
+        let private = task.id.as_image_id();
+        let source = self.shared.immutable(&image, private)?;
+        let done = self.convert_source(task, convert, (&image, &source), (watch, work));
+        self.shared.store.discard(private)?;
+        done
+    }
+
+    fn convert_source(
+        &self,
+        task: &Task,
+        convert: &Convert,
+        (image, source): (&Image, &Arc<StoreFile>),
+        (watch, work): (&dyn Fn(u8) -> Result<()>, &Work<'_>),
+    ) -> Result<ImageId> {
+        let (from, virtual_size_bytes) = sound(source)?;
         let target_bytes_max = self.shared.target_bytes_max(virtual_size_bytes);
         let new = New {
             made: convert.image,
             name: &convert.name,
             format: Some(convert.to),
+            details: image.details.clone(),
             noted: &|id| TaskInput::Convert(Convert { image: Some(id), ..convert.clone() }),
         };
         self.import_new(task, &new, (virtual_size_bytes, watch), &|upload, watch| {
             let conversion = Conversion {
-                source: Arc::clone(&source),
+                source: Arc::clone(source),
                 from,
                 virtual_size_bytes,
                 target: Arc::clone(upload.file()),
@@ -74,6 +88,18 @@ impl Catalog {
 }
 
 impl Shared {
+    /// The data of an image that nobody can change while it is converted: of a file that lies elsewhere a copy,
+    /// as what was inspected of that may be written to since.
+    fn immutable(&self, image: &Image, private: ImageId) -> Result<Arc<StoreFile>> {
+        let Some(located) = image.content.located() else { return self.open_data(image) };
+        let file = self.open_located(located)?;
+        self.store.discard(private)?;
+        let mut copy = Upload::new(Arc::new(self.store.stage(private)?));
+        self.check_size(located.fingerprint.size_bytes)?;
+        copy.take(&file, &|_| Ok(()))?;
+        Ok(Arc::clone(copy.file()))
+    }
+
     fn target_bytes_max(&self, virtual_size_bytes: u64) -> u64 {
         let most = virtual_size_bytes.saturating_add(virtual_size_bytes / 16);
         most.saturating_add(OVERHEAD_BYTES).min(self.policy.image_size_cap.unwrap_or(u64::MAX))

@@ -23,6 +23,8 @@ pub(super) struct New<'a> {
     pub(super) name: &'a ImageName,
     /// What it is declared to be.
     pub(super) format: Option<DiskFormat>,
+    /// What is said of it.
+    pub(super) details: Details,
     /// The input of the task that names it.
     pub(super) noted: &'a dyn Fn(ImageId) -> TaskInput,
 }
@@ -111,6 +113,7 @@ impl Catalog {
             made: import.image,
             name: &import.name,
             format: import.disk_format,
+            details: import.details.clone(),
             noted: &|id| TaskInput::ImportPath(ImportPath { image: Some(id), ..import.clone() }),
         };
         self.import_new(task, &new, (size_bytes, watch), &|upload, watch| {
@@ -166,7 +169,7 @@ impl Catalog {
             name: new.name.clone(),
             status: Status::Queued,
             ownership,
-            details: Details::default(),
+            details: new.details.clone(),
             in_place_by: Some(Actor { uid: ownership.uid }),
         })?;
         let choose = |_: &Image| Ok(Event::ImportRemote);
@@ -239,8 +242,12 @@ impl Shared {
     }
 
     fn take_in(&self, id: ImageId, examined: &Examined) -> Result<()> {
-        self.commit_seal(id, examined, None)?;
+        let mut sealed = self.commit_seal(id, examined, None);
+        while matches!(&sealed, Err(Error::OverQuota(_))) && self.make_room() {
+            sealed = self.commit_seal(id, examined, None);
+        }
+        sealed?;
         hit(Failpoint::ImportSealed);
-        self.publish(id)
+        self.publish(id, false)
     }
 }

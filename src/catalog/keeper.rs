@@ -112,7 +112,8 @@ fn keep(shared: &Shared, signal: &Signal) {
             until = until.min(Instant::now() + PAUSE);
         }
         report("clock", shared.note_time(&mut noted));
-        shared.refresh_manifests(|| signal.wanted.lock().stop);
+        let is_stopped = || signal.wanted.lock().stop;
+        report("manifest", shared.refresh_manifests(is_stopped));
         shared.store.keep_reserve();
         let is_done = report("reclaim", shared.drain_reclaims()) & shared.settle_kept();
         let nap = until.saturating_duration_since(Instant::now());
@@ -195,7 +196,7 @@ impl Shared {
         for (id, failure) in self.uploads.unsettled() {
             let settled = match failure {
                 Some(failure) => self.kill(id, &failure),
-                None => self.publish_or_kill(id),
+                None => self.publish_or_kill(id, false),
             };
             match settled {
                 Ok(()) => self.uploads.strike_unsettled(id),

@@ -130,6 +130,7 @@ impl Shared {
     fn look_at(&self, path: &str, reader: Reader) -> Result<Located> {
         let file = self.locations.open(Path::new(path), reader)?;
         let fingerprint = file.fingerprint()?;
+        self.check_size(fingerprint.size_bytes)?;
         let verdict = inspect::inspect(&file, fingerprint.size_bytes)
             .map_err(|error| Error::io("read", file.name(), error))?;
         match verdict {
@@ -191,22 +192,39 @@ impl Shared {
         Ok(examined)
     }
 
-    /// Notes the digest of data that lies elsewhere, to which the id is bound from now on. What is not what was
-    /// declared is withheld.
+    /// Notes the digest of data that lies elsewhere, to which the id is bound from now on. What is not what it was
+    /// bound to is withheld.
     pub(super) fn note_digest(
         &self,
         id: ImageId,
         before: &Located,
         examined: &Examined,
     ) -> Result<()> {
+        let digest = examined.seal.digest;
+        let known = self.load(id)?;
+        let is_other = |known: Option<Digest>| known.is_some_and(|known| known != digest);
+        if is_other(known.content.digest()) || is_other(known.bound_digest) {
+            return self.condemn(id, &before.path);
+        }
         self.amend(id, Durability::Durable, |mut image| {
             let Content::Located(now) = &mut image.content else { return Ok(None) };
             if now.fingerprint != before.fingerprint || now.path != before.path {
                 return Ok(None);
             }
-            now.digest = Some(examined.seal.digest);
-            image.bound_digest = image.bound_digest.or(Some(examined.seal.digest));
+            now.digest = Some(digest);
+            image.bound_digest = image.bound_digest.or(Some(digest));
             image.checksums.extend(examined.checksums.clone());
+            Ok(Some(image))
+        })
+    }
+
+    /// Withholds an image whose data is not what was registered, though it looks so from outside. It is not read
+    /// again, whatever becomes of it.
+    pub(super) fn condemn(&self, id: ImageId, path: &str) -> Result<()> {
+        self.withhold_one(id, &format!("damaged: {path} is not what was registered"))?;
+        self.amend(id, Durability::Durable, |mut image| {
+            let Content::Located(now) = &mut image.content else { return Ok(None) };
+            now.fingerprint.inode = 0;
             Ok(Some(image))
         })
     }

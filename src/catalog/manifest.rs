@@ -14,10 +14,16 @@ use crate::image::{
 use crate::lifecycle::Status;
 use crate::registry::Key;
 
+/// Manifests that are written again between two commits.
+const BATCH: u32 = 64;
+
 /// The manifest of an image as it is written. The domain's types know no JSON; this one does.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Manifest {
     version: u32,
+    /// The version of the record that it was made of: by that it is known from an older one.
+    #[serde(default)]
+    record: u64,
     id: String,
     name: String,
     blake3: String,
@@ -61,6 +67,7 @@ impl Manifest {
         let named = |(algorithm, hex): (Algorithm, &str)| owned((algorithm.name(), hex));
         Some(Self {
             version: 2,
+            record: image.version,
             id: image.id.to_string(),
             name: image.name.to_string(),
             blake3: seal.digest.to_string(),
@@ -113,6 +120,21 @@ impl Manifest {
         ImageId::parse(&self.id)
     }
 
+    /// Whether it was made of a later record of the image than this one.
+    pub(super) const fn is_newer_than(&self, image: &Image) -> bool {
+        self.record > image.version
+    }
+
+    /// Whether it says what another does.
+    pub(super) fn agrees_with(&self, right: &Self) -> bool {
+        Self { record: right.record, ..self.clone() } == *right
+    }
+
+    /// Whether the image was active then.
+    pub(super) fn is_active(&self) -> bool {
+        self.status.as_deref().is_none_or(|status| status == Status::Active.name())
+    }
+
     /// When that was made.
     pub(super) const fn created_at(&self) -> i64 {
         self.created_at_ns
@@ -163,25 +185,36 @@ impl Manifest {
 }
 
 impl Shared {
-    /// Notes that the manifest of an image says something else than its record now.
-    pub(super) fn outdate_manifest(&self, id: ImageId) {
-        self.outdated.lock().insert(id);
-    }
-
     /// Writes the manifests again that are outdated, until `is_stopped`.
-    pub(super) fn refresh_manifests(&self, is_stopped: impl Fn() -> bool) {
-        while !is_stopped() {
-            let Some(id) = self.outdated.lock().pop_first() else { return };
-            if let Err(error) = self.refresh_manifest(id) {
-                log::error!("image={id} op=manifest errno={}: {error}", error.errno());
+    pub(super) fn refresh_manifests(&self, is_stopped: impl Fn() -> bool) -> Result<()> {
+        loop {
+            let batch = self.registry.outdated(BATCH)?;
+            let mut settled = Vec::new();
+            for (id, version) in &batch {
+                if is_stopped() {
+                    break;
+                }
+                self.refresh_manifest(*id)?;
+                settled.push((*id, *version));
+            }
+            if !settled.is_empty() {
+                self.registry.settle_outdated(&settled)?;
+            }
+            if settled.len() < batch.len() || batch.is_empty() {
+                return Ok(());
             }
         }
     }
 
     fn refresh_manifest(&self, id: ImageId) -> Result<()> {
         let _claim = self.reservations.reserve(Claim::Manifest(id));
-        let image = self.registry.image(Key::Id(id))?;
-        let manifest = image.as_ref().and_then(Manifest::of);
+        let Some(image) = self.registry.image(Key::Id(id))? else { return Ok(()) };
+        // What an older registry does not know of yet is not to be overwritten by what it knows.
+        let there = self.store.manifest(id)?.as_deref().and_then(Manifest::parse);
+        if there.is_some_and(|there| there.is_newer_than(&image)) {
+            return Ok(());
+        }
+        let manifest = Manifest::of(&image);
         manifest.map_or(Ok(()), |manifest| self.store.put_manifest(id, &manifest.to_text()))
     }
 }

@@ -1,14 +1,14 @@
 //! From the first byte to `active`: begin, write, vote, publish; and the end of an upload that failed.
 //!
-//! The vote is taken at a close and answered to the writer; it leaves durable data and a durable sealed
-//! record. The last close publishes: the data gets its digest for a name, the manifest is written, and
-//! the record becomes active in one commit with the name it takes. A crash between any two of these is
-//! settled by `recover`.
+//! The vote is taken at a close and answered to the writer; it leaves durable data, with its digest for a
+//! name, and a durable sealed record. The last close publishes: the manifest is written, and the record
+//! becomes active in one commit with the name it takes. A crash between any two of these is settled by
+//! `recover`.
 
 use std::sync::Arc;
 
 use super::reserve::Claim;
-use super::upload::State;
+use super::upload::{Reference, State};
 use super::{Catalog, Shared, UploadSession, manifest::Manifest};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
@@ -114,6 +114,16 @@ impl Shared {
     }
 
     fn seal(&self, session: &UploadSession, state: &mut State) -> Result<Seal> {
+        loop {
+            match self.seal_once(session, state) {
+                // What is purged may have been the same content.
+                Err(Error::OverQuota(_)) if self.make_room() => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn seal_once(&self, session: &UploadSession, state: &mut State) -> Result<Seal> {
         if let Some(seal) = self.seal_reference(session, state)? {
             return Ok(seal);
         }
@@ -127,11 +137,52 @@ impl Shared {
         let upload = state.upload.as_mut().ok_or(Error::BadHandle)?;
         upload.want(image.expected.checksums.algorithms());
         let examined = upload.examine()?;
-        self.store.sync(upload.file())?;
+        if let Some(reason) = examined.refusal {
+            return Err(Error::Rejected(reason));
+        }
+        self.store.sync_data(upload.file())?;
         hit(Failpoint::VoteSynced);
-        self.commit_seal(session.id(), &examined, Some(session.modified_at()))?;
+        let content = self.reservations.reserve(Claim::Content(examined.seal.digest));
+        let named = self.store.seal(session.id(), &examined.seal);
+        hit(Failpoint::VoteNamed);
+        let sealed = named
+            .and_then(|()| self.commit_seal(session.id(), &examined, Some(session.modified_at())));
+        drop(content);
         hit(Failpoint::VoteRecorded);
-        Ok(examined.seal)
+        match sealed {
+            Ok(()) => Ok(examined.seal),
+            Err(error) => {
+                // It is nobody's, unless another image has it as well.
+                if let Err(again) = self.restage(session, state, &examined.seal) {
+                    log::warn!("image={} op=restage: {again}", session.id());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives an upload back what was sealed of it: it is to become something else, or nothing. What another
+    /// image has, too, stays, and the upload is only a copy of it.
+    pub(super) fn restage(
+        &self,
+        session: &UploadSession,
+        state: &mut State,
+        seal: &Seal,
+    ) -> Result<()> {
+        let Some(upload) = &state.upload else { return Ok(()) };
+        if self.store.staged(session.id())?.is_some() {
+            return Ok(());
+        }
+        let _content = self.reservations.reserve(Claim::Content(seal.digest));
+        let holders = self.registry.holders(&seal.digest, 2)?;
+        let is_shared = holders.iter().any(|holder| holder.id != session.id());
+        if !is_shared && self.store.take_back(session.id(), &seal.digest, upload.file())? {
+            return Ok(());
+        }
+        let file = self.store.open(&seal.digest)?;
+        state.upload = None;
+        state.reference = Some(Reference { file, seal: *seal, size_bytes: seal.size_bytes });
+        Ok(())
     }
 
     /// Seals an upload that is a copy of sealed content and has all of it: there is nothing to write. If it
@@ -168,6 +219,7 @@ impl Shared {
         modified_at: Option<Timestamp>,
     ) -> Result<()> {
         let Examined { seal, checksums, refusal } = examined;
+        self.check_size(seal.size_bytes)?;
         if let Some(reason) = refusal {
             return Err(Error::Rejected(reason.clone()));
         }
@@ -243,32 +295,36 @@ impl Shared {
         match voted {
             Err(failure) => self.kill(id, &failure).map_err(|error| (Some(failure), error)),
             // Its writer was told that it is safe: what can't be published now is kept.
-            Ok(()) => self.publish_or_kill(id).map_err(|error| (None, error)),
+            Ok(()) => self.publish_or_kill(id, true).map_err(|error| (None, error)),
         }
     }
 
     /// Publishes, or kills what may not have its name.
-    pub(super) fn publish_or_kill(&self, id: ImageId) -> Result<()> {
-        match self.publish(id) {
+    pub(super) fn publish_or_kill(&self, id: ImageId, is_named: bool) -> Result<()> {
+        match self.publish(id, is_named) {
             Err(error @ (Error::Denied(_) | Error::NoPermission(_))) => self.kill(id, &error),
             other => other,
         }
     }
 
-    /// Makes a sealed image active. Harmless when it was done before, or when the image was removed.
-    pub(super) fn publish(&self, id: ImageId) -> Result<()> {
+    /// Makes a sealed image active. Harmless when it was done before, or when the image was removed. `is_named`
+    /// says that its data has its name already, durably.
+    pub(super) fn publish(&self, id: ImageId, is_named: bool) -> Result<()> {
         let Some((_, seal)) = self.publishable(id)? else { return self.discard_stray(id) };
         let content = self.reservations.reserve(Claim::Content(seal.digest));
         // Removed before the claim, its data was given back already and must not come again; removed
         // after it, its data is given back when the claim is let go.
         let Some((image, seal)) = self.publishable(id)? else { return self.discard_stray(id) };
-        self.store.seal(id, &seal)?;
+        if !is_named {
+            self.store.seal(id, &seal)?;
+        }
         hit(Failpoint::PublishSealed);
         self.write_manifest(&image);
         hit(Failpoint::PublishManifested);
         let publication = |image: &Image| image.status.publication().ok_or(Error::Cancelled);
-        let published = self.transition(id, None, publication, |next, _| {
+        let published = self.transition(id, None, publication, |next, also| {
             next.message = None;
+            also.manifested = Some(id);
             Ok(())
         });
         drop(content);

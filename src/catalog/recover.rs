@@ -47,7 +47,7 @@ impl Shared {
         let stopped = "daemon stopped during upload";
         match image.content {
             Content::Sealed(seal) => match self.is_whole(image, &seal) {
-                Ok(true) => self.publish_or_kill(image.id),
+                Ok(true) => self.publish_or_kill(image.id, false),
                 Ok(false) => self.kill(image.id, &Error::WriterFailed(stopped.into())),
                 // One image that can't be read does not keep the others.
                 Err(error) => self.kill(image.id, &error),

@@ -63,9 +63,7 @@ impl Catalog {
             Ok(replaced)
         })?;
         log::info!("image={id} name={:?} op=rename", name.as_str());
-        self.shared.outdate_manifest(id);
         if let Some(replaced) = replaced {
-            self.shared.outdate_manifest(replaced);
             self.shared.recents.renamed(id, replaced);
         }
         self.keeper.wake();
@@ -90,9 +88,6 @@ impl Catalog {
             image.modified_at = attributes.modified_at.unwrap_or(image.modified_at);
             Ok(Some(image))
         })?;
-        if upload.is_none() {
-            self.shared.outdate_manifest(id);
-        }
         // What is not protected any more may be due.
         self.keeper.wake();
         Ok(())
@@ -124,7 +119,6 @@ impl Catalog {
         if let (Some(session), false) = (self.shared.uploads.of(id), wanted.is_empty()) {
             session.want(wanted);
         }
-        self.shared.outdate_manifest(id);
         self.keeper.wake();
         Ok(())
     }

@@ -94,7 +94,12 @@ impl Shared {
         Ok(verified)
     }
 
-    pub(super) fn verify(&self, seal: &Seal, watch: &Watch<'_>, verified: &mut Verified) -> Result<()> {
+    pub(super) fn verify(
+        &self,
+        seal: &Seal,
+        watch: &Watch<'_>,
+        verified: &mut Verified,
+    ) -> Result<()> {
         let stopped = RefCell::new(None);
         let told =
             |done| watch(done).inspect_err(|error| *stopped.borrow_mut() = Some(error.clone()));
@@ -140,7 +145,14 @@ impl Shared {
         let told = |done| watch(percent(done, size_bytes));
         let fault = match self.hash_located(located, &[], &told) {
             Ok(examined) if located.digest.is_some_and(|known| known != examined.seal.digest) => {
-                Some(format!("damaged: {} is not what was registered", located.path))
+                log::error!(
+                    "image={} op=verify: {} is not what was registered",
+                    image.id,
+                    located.path
+                );
+                self.condemn(image.id, &located.path)?;
+                verified.damaged += 1;
+                None
             }
             Ok(examined) => {
                 self.note_digest(image.id, located, &examined)?;
@@ -148,7 +160,12 @@ impl Shared {
             }
             Err(Error::SourceChanged(told)) => Some(format!("damaged: {told}")),
             Err(error) if error.tells_of_damage() => Some(format!("damaged: {error}")),
-            Err(error) => return Err(error),
+            Err(error @ (Error::Interrupted | Error::Cancelled)) => return Err(error),
+            // It can't be looked at from here, which says nothing of it.
+            Err(error) => {
+                log::warn!("image={} op=verify errno={}: {error}", image.id, error.errno());
+                return Ok(());
+            }
         };
         if let Some(fault) = fault {
             log::error!("image={} op=verify: {fault}", image.id);

@@ -39,6 +39,9 @@ pub enum Resize {
     },
 }
 
+/// The mode bit of fallocate(2) that leaves the length as it is.
+const KEEP_SIZE: u32 = 1;
+
 impl Catalog {
     /// Writes `data` at `offset`. The first byte makes a queued image `saving`; a write after a vote
     /// withdraws the vote. The turn that is answered is to be taken with the same data.
@@ -119,8 +122,8 @@ impl Catalog {
             }
             Resize::Allocate { mode, extent } => {
                 let end = extent.offset.saturating_add(extent.length);
-                // What only frees, or allocates beyond the end without moving it, makes nothing longer.
-                let size_bytes = if mode == 0 { upload.size_bytes().max(end) } else { 0 };
+                let makes_longer = mode & KEEP_SIZE == 0;
+                let size_bytes = if makes_longer { upload.size_bytes().max(end) } else { 0 };
                 self.shared.check_growth(session, size_bytes)?;
                 upload.allocate(mode, extent)
             }
@@ -232,7 +235,9 @@ impl Shared {
     }
 
     fn take_back_vote(&self, session: &UploadSession, state: &mut State) -> Result<()> {
-        if state.seal.is_some() {
+        if let Some(seal) = state.seal {
+            self.restage(session, state, &seal)?;
+            hit(Failpoint::VoteRestaged);
             self.unseal(session.id(), None)?;
             state.seal = None;
         }

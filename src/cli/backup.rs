@@ -32,10 +32,14 @@ pub(super) fn run(arguments: &BackupArguments) -> Result<()> {
             damaged.push(value);
         }
     };
-    let backup = copy(&source, (from, to), &tell).map_err(|error| {
-        let shown = to.display();
-        Error::Store(format!("{error}: {shown} is no store yet: remove it, and try again"))
-    })?;
+    let options = OpenOptions { any_filesystem: true, is_bulk: true, ..OpenOptions::default() };
+    let copy = LocalStore::open(to, options)?;
+    let made = copy_all(&source, &copy, (from, to), &tell);
+    if made.is_err() {
+        // It was empty, it is ours alone, and what is half there is of no use.
+        let _ = std::fs::remove_dir_all(to);
+    }
+    let backup = made?;
     let seconds = began.elapsed().as_secs_f64();
     print(&told(&backup, seconds, arguments.json.then(|| damaged.take())))?;
     match backup.damaged {
@@ -48,13 +52,13 @@ pub(super) fn run(arguments: &BackupArguments) -> Result<()> {
     }
 }
 
-fn copy(
+/// Copies the registry, the data and the settings.
+fn copy_all(
     source: &LocalStore,
+    copy: &LocalStore,
     (from, to): (&Path, &Path),
     tell: &dyn Fn(&Image, &Error),
 ) -> Result<Backup> {
-    let options = OpenOptions { any_filesystem: true, is_bulk: true, ..OpenOptions::default() };
-    let copy = LocalStore::open(to, options)?;
     let unfinished = copy.unfinished_registry_path();
     SqliteRegistry::snapshot(&source.registry_path(), &unfinished)?;
     let registry = SqliteRegistry::open_bulk(&unfinished)?;
@@ -62,8 +66,7 @@ fn copy(
         let image = SqliteRegistry::peek(&source.registry_path(), id)?;
         Ok(image.is_none_or(|image| !matches!(image.content, Content::Sealed(_))))
     };
-    let copying =
-        Copying { source, copy: &copy, registry: &registry, was_purged: &was_purged, tell };
+    let copying = Copying { source, copy, registry: &registry, was_purged: &was_purged, tell };
     let backup = copying.run()?;
     // Closed, so that all of it is in the one file.
     drop(registry);
@@ -93,10 +96,11 @@ fn told(backup: &Backup, seconds: f64, damaged: Option<Vec<serde_json::Value>>) 
 
 fn check_destination(from: &Path, to: &Path) -> Result<()> {
     let shown = to.display();
-    let parent = std::path::absolute(to).ok().and_then(|to| to.parent().map(Path::to_owned));
-    let parent = parent.and_then(|parent| parent.canonicalize().ok());
-    let real = from.canonicalize().map_err(|error| Error::io("find", from, error))?;
-    if parent.is_some_and(|parent| parent.starts_with(&real)) {
+    let real = |path: &Path| path.canonicalize().map_err(|error| Error::io("find", path, error));
+    let absolute = std::path::absolute(to).map_err(|error| Error::io("find", to, error))?;
+    // A copy within the store would become part of it.
+    let there = absolute.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    if real(there)?.starts_with(real(from)?) {
         return Err(Error::Store(format!("{shown} is in the store itself: choose another place")));
     }
     match std::fs::read_dir(to) {

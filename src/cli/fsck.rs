@@ -29,8 +29,12 @@ pub(super) fn run(arguments: &FsckArguments) -> Result<()> {
     }
     let mut report = Report { is_json: arguments.json, ..Report::default() };
     let checkup = Checkup { rebuild: arguments.rebuild, quick: arguments.quick, is_lost };
-    look_through(root, store, &path, checkup, &mut report)
-        .map_err(|error| with_hint(error, root))?;
+    if let Err(error) = look_through(root, store, &path, checkup, &mut report) {
+        if report.is_json && report.found > 0 {
+            report.end()?;
+        }
+        return Err(with_hint(error, root));
+    }
     if is_lost {
         put_in_place(root, &path, &finished)?;
     }

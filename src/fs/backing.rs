@@ -63,7 +63,7 @@ impl Backings {
                 // What is staged may still be written.
                 let is_whole =
                     image.content.digest().is_some() || image.content.located().is_some();
-                (image.number, is_whole.then_some(file))
+                (image.number, is_whole.then_some((file, image.content.located().is_none())))
             }
             Handle::Upload(upload) => (upload.session.number(), None),
             Handle::Empty | Handle::Page(_) | Handle::Draft(_) => return None,
@@ -73,7 +73,8 @@ impl Backings {
         }
         let mut open = self.open.lock();
         let openings = open.entry(image).or_insert_with(|| {
-            let backing = file.and_then(|file| self.register(file.as_fd(), register));
+            let backing =
+                file.and_then(|(file, is_ours)| self.register((file.as_fd(), is_ours), register));
             let way = backing.map_or(Way::Pages, |backing| Way::Through(Arc::new(backing)));
             Openings { way, handles: HashSet::new() }
         });
@@ -86,14 +87,17 @@ impl Backings {
 
     fn register(
         &self,
-        file: BorrowedFd<'_>,
+        (file, is_ours): (BorrowedFd<'_>, bool),
         register: impl FnOnce(BorrowedFd<'_>) -> std::io::Result<BackingId>,
     ) -> Option<BackingId> {
         if !self.is_offered() {
             return None;
         }
         let backing = register(file);
-        if let Err(error) = &backing {
+        if let Err(error) = &backing
+            // A file that lies elsewhere says nothing of the store's.
+            && is_ours
+        {
             // It takes a privilege, or the store's filesystem is stacked itself: that does not change.
             log::info!("op=passthrough: {error}: images are read through the kernel's page cache");
             self.offer(false);

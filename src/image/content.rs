@@ -125,8 +125,10 @@ pub struct Fingerprint {
     pub inode: u64,
     /// Its length in bytes.
     pub size_bytes: u64,
-    /// When its data last changed.
+    /// When its data last changed, or what a tool set.
     pub modified_at: Timestamp,
+    /// When anything of it last changed, which no tool sets.
+    pub changed_at: Timestamp,
 }
 
 /// Where the bytes of an image are.

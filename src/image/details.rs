@@ -3,6 +3,7 @@
 //! All of it may change at any time; none of it changes what the image is.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// Properties at most.
 const PROPERTIES_MAX: usize = 128;
@@ -25,6 +26,16 @@ pub enum DetailFault {
     TooMany(&'static str),
     /// It is longer than a value may be.
     TooLong,
+}
+
+impl fmt::Display for DetailFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed(told) => told,
+            Self::TooMany(told) => told,
+            Self::TooLong => "a value has at most 64 KiB",
+        })
+    }
 }
 
 /// What is said of an image.

@@ -334,6 +334,19 @@ impl Registry for SqliteRegistry {
         self.writer.submit(Durability::Durable, change::recount)
     }
 
+    fn outdated(&self, limit: u32) -> Result<Vec<(ImageId, u64)>> {
+        self.many("SELECT id, version FROM outdated LIMIT ?1", params![limit], |row| {
+            Ok((ImageId::from_bytes(row.get(0)?), record::unsigned(row.get(1)?)?))
+        })
+    }
+
+    fn settle_outdated(&self, settled: &[(ImageId, u64)]) -> Result<()> {
+        let settled = settled.to_vec();
+        self.writer.submit(Durability::Transient, move |connection| {
+            change::settle_outdated(connection, &settled).map_err(registry_error)
+        })
+    }
+
     fn adopt(&self, image: Image) -> Result<()> {
         self.writer.submit(Durability::Durable, move |connection| change::adopt(connection, &image))
     }

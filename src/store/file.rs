@@ -189,13 +189,15 @@ impl StoreFile {
     /// The filesystem does not say.
     pub fn fingerprint(&self) -> Result<Fingerprint> {
         let found = self.file.metadata().map_err(|error| self.failed("stat", error))?;
-        let nanoseconds = found.mtime().saturating_mul(1_000_000_000);
+        let time = |seconds: i64, nanoseconds: i64| {
+            let whole = seconds.saturating_mul(1_000_000_000);
+            Timestamp::from_nanoseconds(whole.saturating_add(nanoseconds))
+        };
         Ok(Fingerprint {
             inode: found.ino(),
             size_bytes: found.len(),
-            modified_at: Timestamp::from_nanoseconds(
-                nanoseconds.saturating_add(found.mtime_nsec()),
-            ),
+            modified_at: time(found.mtime(), found.mtime_nsec()),
+            changed_at: time(found.ctime(), found.ctime_nsec()),
         })
     }
 

@@ -25,6 +25,7 @@ mod lock;
 mod manifests;
 mod place;
 mod reserve;
+mod sealing;
 mod survey;
 
 use lock::Lock;
@@ -40,6 +41,9 @@ const UNFINISHED: &str = "sps.db.part";
 
 /// A file that only takes room, to be given up when there is no other.
 const RESERVE: &str = "reserve";
+
+/// The mode of data that is being written.
+const STAGED: u32 = 0o600;
 
 /// The mode of sealed data, and of what is known to be damaged of it.
 const SEALED: u32 = 0o400;
@@ -191,7 +195,7 @@ impl Store for LocalStore {
             .read(true)
             .write(true)
             .create_new(true)
-            .mode(0o600)
+            .mode(STAGED)
             .open(&path)
             .map_err(self.failed("create", &path))?;
         Ok(StoreFile::new(file, self.name_of(&path)))
@@ -204,7 +208,7 @@ impl Store for LocalStore {
             .write(true)
             .create(true)
             .truncate(false)
-            .mode(0o600)
+            .mode(STAGED)
             .open(&path)
             .map_err(self.failed("open", &path))?;
         Ok(StoreFile::new(file, self.name_of(&path)))
@@ -227,24 +231,16 @@ impl Store for LocalStore {
         sync_directory(&self.root.join(STAGING))
     }
 
+    fn sync_data(&self, staged: &StoreFile) -> Result<()> {
+        if self.is_bulk { Ok(()) } else { staged.sync() }
+    }
+
+    fn take_back(&self, id: ImageId, digest: &Digest, staged: &StoreFile) -> Result<bool> {
+        self.unname(id, digest, staged)
+    }
+
     fn seal(&self, id: ImageId, seal: &Seal) -> Result<()> {
-        let staged = self.staging_path(id);
-        let blob = self.blob_path(&seal.digest);
-        let is_there = self.is_whole(&blob, seal.size_bytes)?;
-        let directory = self.blob_directory(&seal.digest);
-        if is_there {
-            // Who named it may have died before that was durable.
-            self.sync_directory(&directory)?;
-            return self.remove(&staged);
-        }
-        if self.length_of(&directory)?.is_none() {
-            make_directory(&directory)?;
-            sync_directory(&self.root.join(BLOBS))?;
-        }
-        std::fs::set_permissions(&staged, std::fs::Permissions::from_mode(SEALED))
-            .and_then(|()| std::fs::rename(&staged, &blob))
-            .map_err(self.failed("seal", &staged))?;
-        self.sync_directory(&directory)
+        self.name(id, seal)
     }
 
     fn discard(&self, id: ImageId) -> Result<()> {

@@ -1,12 +1,13 @@
 //! Tasks as JSON: what a person writes, what a file of a task shows, and what is stored.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Convert, ImportPath, Task, TaskInput, TaskResult};
-use crate::image::{DiskFormat, ImageId, ImageName};
+use crate::image::{DetailFault, Details, DiskFormat, ImageId, ImageName};
 
 /// What a person asks for. An image is named by its id or, in `active/`, by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +65,12 @@ struct ImportRequest {
 struct Properties {
     name: Option<String>,
     disk_format: Option<String>,
+    #[serde(default)]
+    tags: Vec<String>,
+    min_disk: Option<u32>,
+    min_ram: Option<u32>,
+    #[serde(default)]
+    properties: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -119,6 +126,14 @@ struct StoredProperties {
     name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     disk_format: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_disk: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_ram: Option<u32>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    properties: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -185,17 +200,34 @@ fn import(request: ImportRequest) -> Result<ImportPath, Fault> {
         return Err(Fault("import_from is an absolute path".into()));
     }
     let own = path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
-    let name = request.image_properties.name.or(own);
+    let name = request.image_properties.name.clone().or(own);
     let name = name.ok_or_else(|| Fault("import_from does not name a file".into()))?;
     let name = ImageName::new(name.as_bytes()).map_err(|fault| Fault(fault.to_string()))?;
-    let format = request.image_properties.disk_format;
+    let format = request.image_properties.disk_format.as_deref();
     let disk_format = format
         .map(|format| {
-            DiskFormat::from_name(&format)
+            DiskFormat::from_name(format)
                 .ok_or_else(|| Fault(format!("there is no disk_format {format:?}")))
         })
         .transpose()?;
-    Ok(ImportPath { from: request.import_from, name, disk_format, image: None })
+    let said = request.image_properties;
+    let details = details(&said.tags, &said.properties, (said.min_disk, said.min_ram));
+    let details = details.map_err(|fault| Fault(fault.to_string()))?;
+    Ok(ImportPath { from: request.import_from, name, disk_format, details, image: None })
+}
+
+fn details(
+    tags: &[String],
+    properties: &BTreeMap<String, String>,
+    (min_disk, min_ram): (Option<u32>, Option<u32>),
+) -> Result<Details, DetailFault> {
+    let mut details = Details::default();
+    details.set_tags(&tags.join(","))?;
+    for (key, value) in properties {
+        details.set_property(key, value)?;
+    }
+    (details.min_disk, details.min_ram) = (min_disk, min_ram);
+    Ok(details)
 }
 
 /// What a new image can be converted to.
@@ -232,6 +264,14 @@ fn input_of(input: &TaskInput) -> Input {
             image_properties: StoredProperties {
                 name: import.name.to_string(),
                 disk_format: import.disk_format.map(|format| format.name().to_owned()),
+                tags: import.details.tags().to_vec(),
+                min_disk: import.details.min_disk,
+                min_ram: import.details.min_ram,
+                properties: import
+                    .details
+                    .properties()
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .collect(),
             },
             image: import.image.map(|image| image.to_string()),
         },
@@ -263,6 +303,12 @@ pub(super) fn parse_input(text: &str) -> Option<TaskInput> {
                     .disk_format
                     .as_deref()
                     .and_then(DiskFormat::from_name),
+                details: details(
+                    &image_properties.tags,
+                    &image_properties.properties,
+                    (image_properties.min_disk, image_properties.min_ram),
+                )
+                .ok()?,
                 image: image.and_then(id),
             }))
         }
@@ -338,6 +384,12 @@ mod tests {
             from: "/srv/x".into(),
             name,
             disk_format: Some(DiskFormat::Qcow2),
+            details: details(
+                &["lts".into()],
+                &BTreeMap::from([("os".into(), "debian".into())]),
+                (Some(1), None),
+            )
+            .expect("details"),
             image: Some(image),
         };
         let inputs = [
@@ -387,6 +439,10 @@ mod tests {
             (
                 r#"{"type": "import", "input": {"import_from": "/x", "image_properties": {"disk_format": "doc"}}}"#,
                 "disk_format",
+            ),
+            (
+                r#"{"type": "import", "input": {"import_from": "/x", "image_properties": {"tags": ["a,,b"]}}}"#,
+                "a tag has",
             ),
             (r#"{"type": "verify", "input": {"images": "x"}}"#, "unknown field"),
             (r#"{"type": "scrub", "input": {"x": 1}}"#, "unknown field"),

@@ -93,7 +93,7 @@ fn call(conversion: &Conversion, to: DiskFormat, told: &dyn Fn(u64) -> Result<()
     let mut command = Command::new("setpriv");
     command
         // It ends with the daemon, however that ends.
-        .args(["--pdeathsig", "KILL", "--", "prlimit"])
+        .args(["--no-new-privs", "--pdeathsig", "KILL", "--", "prlimit"])
         .arg(format!("--as={MEMORY_BYTES_MAX}"))
         .arg(format!("--cpu={PROCESSOR_SECONDS_MAX}"))
         .arg(format!("--fsize={}", conversion.target_bytes_max))

@@ -23,6 +23,7 @@ import os
 path = os.environ[\"M\"] + \"/active/reopened\"
 f = os.open(path, os.O_CREAT | os.O_WRONLY); os.write(f, b\"head \"); os.close(f)
 f = os.open(path, os.O_RDWR); os.pwrite(f, b\"tail\", 5); os.close(f)'
+    timeout 10 bash -c 'exec 3> $M/active/voted; cat $F/x >&3; (sleep 0.1; printf more >&3) & exec 3>&-; wait'
     timeout 10 python3 -c '
 import os
 f = open(os.environ[\"M\"] + \"/active/withdrawn\", \"wb\"); f.write(b\"part\"); f.close(); os._exit(3)'
@@ -45,7 +46,7 @@ fn check(sandbox: &Sandbox, failpoint: &str) {
             "kept" => &["active"],
             "replaced" => &["active", "pending_delete", "killed", "queued"],
             "imported" => &["uploading", "active"],
-            "reopened" => &["active", "killed", "queued"],
+            "reopened" | "voted" => &["active", "killed", "queued"],
             "withdrawn" => &["active", "deactivated", "killed", "queued"],
             other => panic!("{failpoint}: {other} came from nowhere"),
         };
@@ -61,6 +62,9 @@ fn check(sandbox: &Sandbox, failpoint: &str) {
     }
     if tree.contains(&"active/published".to_owned()) {
         sandbox.ok("cmp $F/x $M/active/published");
+    }
+    if tree.contains(&"active/voted".to_owned()) {
+        sandbox.ok("cmp $F/x $M/active/voted || cat $F/x <(printf more) | cmp - $M/active/voted");
     }
     // And the store goes on working.
     sandbox.ok("cp $F/x $M/active/again && cmp $F/x $M/active/again");
@@ -200,15 +204,31 @@ fn a_daemon_killed_mid_upload_leaves_the_image_killed_and_its_space_free() {
 }
 
 #[test]
-fn a_sealed_upload_whose_data_was_changed_is_not_rolled_forward() {
+fn a_sealed_import_whose_data_was_changed_is_not_rolled_forward() {
     let sandbox = Sandbox::unmounted(&[]);
-    assert!(sandbox.mount_failing_at("vote.recorded"));
+    assert!(sandbox.mount_failing_at("import.sealed"));
     sandbox.source("x", 100_000);
-    sandbox.bash("cp $F/x $M/active/x 2>/dev/null");
+    sandbox.bash("cp $F/x $M/uploading/x; mv $M/uploading/x $M/active/ 2>/dev/null");
     sandbox.wait_for_daemons_end();
     sandbox.ok("for f in $S/staging/*; do printf z | dd of=$f bs=1 seek=5000 conv=notrunc status=none; done");
     sandbox.recover();
-    assert_eq!(sandbox.tree(), ["killed/x"]);
+    assert_eq!(sandbox.tree(), ["queued/x"]);
+    sandbox.umount();
+    sandbox.audit();
+}
+
+/// A vote that is taken back and a daemon that ends before that is recorded: what was voted for counts.
+#[test]
+fn a_vote_that_was_being_taken_back_when_the_daemon_ended_counts() {
+    let sandbox = Sandbox::unmounted(&[]);
+    assert!(sandbox.mount_failing_at("vote.restaged"));
+    sandbox.source("x", 100_000);
+    sandbox
+        .bash("exec 3> $M/active/x; cat $F/x >&3; (sleep 0.3; printf more >&3) & exec 3>&-; wait");
+    sandbox.wait_for_daemons_end();
+    sandbox.recover();
+    assert_eq!(sandbox.tree(), ["active/x"]);
+    sandbox.ok("cmp $F/x $M/active/x");
     sandbox.umount();
     sandbox.audit();
 }

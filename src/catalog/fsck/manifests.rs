@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::rebuild::knows;
 use super::{Checkup, REBUILD, Tell, mended, remains};
 use crate::catalog::Shared;
 use crate::catalog::manifest::Manifest;
@@ -29,7 +30,7 @@ impl Shared {
     ) -> Result<()> {
         let loose = self.check_strays(refused, tell)?;
         self.check_orphans(checkup, &loose, tell)?;
-        self.check_manifests(tell)
+        self.check_manifests(refused, tell)
     }
 
     /// Manifests without a record that holds data.
@@ -46,11 +47,15 @@ impl Shared {
             if matches!(image.as_ref().map(|image| &image.content), Some(Content::Sealed(_))) {
                 return Ok(());
             }
-            let is_its_own = Manifest::parse(text).is_some_and(|found| found.id() == Some(id));
-            if self.knows(id)? {
+            let manifest = Manifest::parse(text).filter(|found| found.id() == Some(id));
+            let is_known = image.is_some_and(|image| match &manifest {
+                Some(manifest) => knows(&image, manifest),
+                None => image.content.seal().is_some(),
+            });
+            if is_known {
                 self.store.drop_manifest(id)?;
                 mended(tell, format!("manifests/{id}.json is of an image without data: removed"));
-            } else if !is_its_own {
+            } else if manifest.is_none() {
                 loose.named.extend(digest);
                 loose.unreadable.push(id);
             } else {
@@ -104,14 +109,24 @@ impl Shared {
     }
 
     /// Holds manifests against records: those that say something else are written again.
-    fn check_manifests(&self, tell: &mut Tell<'_>) -> Result<()> {
+    fn check_manifests(&self, refused: &[ImageId], tell: &mut Tell<'_>) -> Result<()> {
         let mut outdated = 0_u64;
         self.each_image(&mut |image| {
             let Some(right) = Manifest::of(&image) else { return Ok(()) };
             let text = self.store.manifest(image.id)?;
             let found = text.as_deref().map(Manifest::parse);
             let how = match &found {
-                Some(Some(found)) if *found == right => return Ok(()),
+                Some(Some(found)) if found.is_newer_than(&image) => {
+                    if !refused.contains(&image.id) {
+                        let (id, name) = (image.id, &image.name);
+                        remains(
+                            tell,
+                            format!("image {id} ({name}) has a later manifest: {REBUILD}"),
+                        );
+                    }
+                    return Ok(());
+                }
+                Some(Some(found)) if found.agrees_with(&right) => return Ok(()),
                 Some(Some(found)) if found.is_older_form_of(&right) => {
                     outdated += 1;
                     self.store.put_manifest(image.id, &right.to_text())?;

@@ -1,68 +1,61 @@
 //! Records that are missing are made again from the manifests, and from data that nobody names.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use super::{Tell, draft_of_found, mended, remains};
 use crate::catalog::Shared;
 use crate::catalog::manifest::Manifest;
 use crate::error::{Error, Result};
-use crate::image::{Content, Digest, Image, ImageId, Seal};
+use crate::image::{Content, Digest, Image, ImageId, Seal, Timestamp};
 use crate::ingest::Upload;
 use crate::lifecycle::Status;
 use crate::registry::{Change, Key};
 
 impl Shared {
-    /// Makes the records again that manifests have and the registry has not. Of several with one name the newest
-    /// has it, unless somebody has it already; the others are in the trash. Answers those that can't be.
+    /// Makes the records again that manifests have, and the registry has not, or older ones. What leaves
+    /// `active` comes first, then what is known and has changed, then what is not known, the newest first: of
+    /// several with one name that one has it, and the others are in the trash. Answers those that can't be.
     pub(super) fn rebuild(&self, tell: &mut Tell<'_>) -> Result<Vec<ImageId>> {
-        let mut missing: BTreeMap<(i64, ImageId), Manifest> = BTreeMap::new();
+        let mut missing: BTreeMap<(u8, Reverse<i64>, ImageId), Manifest> = BTreeMap::new();
         self.store.each_manifest(&mut |name, text| {
             let Some(manifest) = Manifest::parse(text) else { return Ok(()) };
             let Some(id) = manifest.id().filter(|id| ImageId::parse(name) == Some(*id)) else {
                 return Ok(());
             };
-            if !self.knows(id)? {
-                missing.insert((manifest.created_at(), id), manifest);
+            let record = self.registry.image(Key::Id(id))?;
+            let is_known = record.as_ref().is_some_and(|image| knows(image, &manifest));
+            let rank = match record {
+                Some(_) if !manifest.is_active() => 0,
+                Some(_) => 1,
+                None => 2,
+            };
+            if !is_known {
+                missing.insert((rank, Reverse(manifest.created_at()), id), manifest);
             }
             Ok(())
         })?;
         let mut refused = Vec::new();
-        let mut taken = BTreeSet::new();
-        let mut adopted = Vec::new();
-        for ((_, id), manifest) in missing.into_iter().rev() {
-            match self.restored(id, &manifest, &mut taken) {
-                Ok(image) => adopted.push(image),
+        let began = self.clock.moment().at.as_nanoseconds();
+        for (place, ((.., id), manifest)) in (0_i64..).zip(missing) {
+            // Of those that share a folder and a name the newest is seen by it.
+            let status_at = Timestamp::from_nanoseconds(began.saturating_sub(place));
+            match self.adopt(id, &manifest, status_at) {
+                Ok(image) => {
+                    let (name, status) = (&image.name, image.status);
+                    mended(tell, format!("image {id} ({name}) had no such record: it is {status}"));
+                }
                 Err(error) => {
                     remains(tell, format!("image {id} has a manifest and no record: {error}"));
                     refused.push(id);
                 }
             }
         }
-        // The oldest first: of those that share a folder and a name the newest is seen by it.
-        for image in adopted.into_iter().rev() {
-            let image = self.adopt(image)?;
-            let (id, name, status) = (image.id, &image.name, image.status);
-            mended(tell, format!("image {id} ({name}) had no record: it is {status}"));
-        }
         Ok(refused)
     }
 
-    /// Whether the record of an image tells what became of its data: a manifest has nothing to add.
-    pub(super) fn knows(&self, id: ImageId) -> Result<bool> {
-        let image = self.registry.image(Key::Id(id))?;
-        Ok(image.is_some_and(|image| match image.content {
-            Content::Sealed(_) | Content::Gone(_) | Content::Located(_) => true,
-            Content::Absent | Content::Staged => false,
-        }))
-    }
-
-    /// The record that an image will have. `taken` has the names that are given already.
-    fn restored(
-        &self,
-        id: ImageId,
-        manifest: &Manifest,
-        taken: &mut BTreeSet<String>,
-    ) -> Result<Image> {
+    /// The record that an image will have.
+    fn restored(&self, id: ImageId, manifest: &Manifest) -> Result<Image> {
         let senseless = || Error::Damaged("the manifest makes no sense".into());
         let mut image = manifest.to_image(self.clock.moment(), 0).ok_or_else(senseless)?;
         let seal = *image.content.seal().ok_or_else(senseless)?;
@@ -90,26 +83,25 @@ impl Shared {
             }
             Err(error) => return Err(error),
         }
-        if image.status.has_unique_names()
-            && (!taken.insert(image.name.to_string())
-                || self.registry.find(image.status, &image.name, None)?.is_some())
-        {
+        let holder = self.registry.find(image.status, &image.name, None)?;
+        if image.status.has_unique_names() && holder.is_some_and(|holder| holder.id != id) {
             image.origin = Some(image.status);
             image.status = Status::PendingDelete;
         }
         Ok(image)
     }
 
-    fn adopt(&self, mut image: Image) -> Result<Image> {
-        let now = self.clock.moment();
-        (image.updated_at, image.status_at, image.entered_at) = (now.at, now.at, now.age);
+    fn adopt(&self, id: ImageId, manifest: &Manifest, status_at: Timestamp) -> Result<Image> {
+        let mut image = self.restored(id, manifest)?;
+        image.status_at = status_at;
         // What is left of it in an older registry is not what it became.
-        if let Some(old) = self.registry.image(Key::Id(image.id))? {
+        if let Some(old) = self.registry.image(Key::Id(id))? {
             self.registry.commit(Change { forgotten: vec![old], ..Change::default() })?;
         }
-        self.registry.adopt(image.clone())?;
+        self.registry.adopt(image)?;
+        let image = self.load(id)?;
         if let Some(manifest) = Manifest::of(&image) {
-            self.store.put_manifest(image.id, &manifest.to_text())?;
+            self.store.put_manifest(id, &manifest.to_text())?;
         }
         Ok(image)
     }
@@ -128,4 +120,13 @@ impl Shared {
         }
         Ok(image)
     }
+}
+
+/// Whether the record of an image tells what became of its data: a manifest has nothing to add.
+pub(super) fn knows(image: &Image, manifest: &Manifest) -> bool {
+    let has_come = match image.content {
+        Content::Sealed(_) | Content::Gone(_) | Content::Located(_) => true,
+        Content::Absent | Content::Staged => false,
+    };
+    has_come && !manifest.is_newer_than(image)
 }

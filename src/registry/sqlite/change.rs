@@ -59,6 +59,14 @@ pub(super) fn commit(connection: &Connection, change: &Change) -> Result<()> {
     for transition in &change.transitions {
         note(connection, transition).map_err(registry_error)?;
     }
+    for id in &change.outdated {
+        connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO outdated SELECT id, version FROM images WHERE id = ?1",
+            )
+            .and_then(|mut sql| sql.execute([id.as_bytes()]))
+            .map_err(registry_error)?;
+    }
     let Some(most) = change.quota_bytes else { return Ok(()) };
     let held = totals(connection)?.into_iter().map(|total| total.size_bytes).sum::<u64>();
     if held > most {
@@ -190,6 +198,19 @@ pub(super) fn transition_of(row: &Row<'_>) -> rusqlite::Result<Transition> {
         cause: row.get("cause")?,
         uid: row.get("uid")?,
     })
+}
+
+/// Strikes out manifests that were written again.
+pub(super) fn settle_outdated(
+    connection: &Connection,
+    settled: &[(ImageId, u64)],
+) -> rusqlite::Result<()> {
+    let mut sql =
+        connection.prepare_cached("DELETE FROM outdated WHERE id = ?1 AND version = ?2")?;
+    for (id, version) in settled {
+        sql.execute(params![id.as_bytes(), signed(*version)?])?;
+    }
+    Ok(())
 }
 
 /// Strikes out data that was given back.

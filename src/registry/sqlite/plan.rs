@@ -69,6 +69,8 @@ fn ask_of_images(registry: &SqliteRegistry, image: &Image) {
     registry.holders(&seal().digest, 10).expect("asked");
     registry.transitions().expect("asked");
     registry.reclaims(10).expect("asked");
+    registry.outdated(10).expect("asked");
+    registry.settle_outdated(&[(image.id, 1)]).expect("settled");
     registry.clock().expect("asked");
     registry.set_clock(ClockMark { lived: moment().age, at: moment().at }).expect("noted");
     registry.flush().expect("flushed");
@@ -101,6 +103,7 @@ fn change(registry: &SqliteRegistry, image: &Image) {
         uid: None,
     });
     change.reclaims.push(Reclaim { id, digest: seal().digest });
+    change.outdated.push(id);
     let (task, name) = (TaskId::random(), image.name.clone());
     let draft = TaskDraft {
         id: task,
@@ -128,7 +131,9 @@ fn change(registry: &SqliteRegistry, image: &Image) {
 /// What may be read from its beginning: it has a row a status, or one, or it is read up to a limit.
 fn may_be_scanned(step: &str, sql: &str) -> bool {
     let is_small = step.starts_with("SCAN totals") || step.starts_with("SCAN clock");
-    let is_limited = step.starts_with("SCAN transitions") || step.starts_with("SCAN reclaims");
+    let is_limited = ["transitions", "reclaims", "outdated"]
+        .iter()
+        .any(|table| step.starts_with(&format!("SCAN {table}")));
     let is_no_table = step.starts_with("SCAN CONSTANT ROW");
     is_small || is_no_table || (is_limited && sql.contains("LIMIT"))
 }

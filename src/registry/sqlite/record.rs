@@ -5,8 +5,8 @@ use rusqlite::{Connection, Row, named_params};
 
 use super::texts;
 use crate::image::{
-    Checksums, Content, Digest, DiskFormat, Expected, Fingerprint, Image, ImageId, ImageName,
-    ImageNumber, Located, Ownership, Seal, StoreTime, Timestamp,
+    Checksums, Content, Digest, DiskFormat, Expected, Image, ImageId, ImageName, ImageNumber,
+    Located, Ownership, Seal, StoreTime, Timestamp,
 };
 use crate::lifecycle::Status;
 use crate::registry::Draft;
@@ -213,12 +213,12 @@ fn content_of(row: &Row<'_>) -> rusqlite::Result<Content> {
 fn located_of(row: &Row<'_>) -> rusqlite::Result<Located> {
     let location = row.get_ref(place::LOCATION)?;
     let location = location.as_str().map_err(|error| broken(&error.to_string()))?;
-    let (path, reader, (inode, modified_at)) = texts::location_of(location)?;
     let size_bytes = unsigned(row.get(place::SIZE_BYTES)?)?;
+    let (path, reader, fingerprint) = texts::location_of(location, size_bytes)?;
     Ok(Located {
         path,
         reader,
-        fingerprint: Fingerprint { inode, size_bytes, modified_at },
+        fingerprint,
         format: format_of(row)?,
         virtual_size_bytes: virtual_size_of(row)?,
         digest: row.get::<_, Option<[u8; 32]>>(place::DIGEST)?.map(Digest::from_bytes),

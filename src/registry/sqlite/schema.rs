@@ -139,6 +139,12 @@ const MIGRATIONS: &[&str] = &[
     UPDATE images SET expected = json_object('size', expected_size) WHERE expected_size IS NOT NULL;
     ALTER TABLE images DROP COLUMN expected_size;
 ",
+    "
+    CREATE TABLE outdated (
+        id BLOB PRIMARY KEY,
+        version INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// The version from which on records say from when on their time counts.

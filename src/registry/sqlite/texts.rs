@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use super::record::broken;
 use crate::image::{
-    Algorithm, Checksum, Checksums, Details, Digest, DiskFormat, Expected, Located, Reader,
-    Timestamp,
+    Algorithm, Checksum, Checksums, Details, Digest, DiskFormat, Expected, Fingerprint, Located,
+    Reader, Timestamp,
 };
 
 #[derive(Default, Serialize, Deserialize)]
@@ -43,6 +43,7 @@ struct LocationText {
     gid: u32,
     inode: u64,
     modified_at: i64,
+    changed_at: i64,
 }
 
 /// Where data lies that is not the store's.
@@ -53,14 +54,23 @@ pub(super) fn location(located: &Located) -> Option<String> {
         gid: located.reader.gid,
         inode: located.fingerprint.inode,
         modified_at: located.fingerprint.modified_at.as_nanoseconds(),
+        changed_at: located.fingerprint.changed_at.as_nanoseconds(),
     })
 }
 
-/// Reads where data lies: the path, who reads it, and the inode and the time by which it is known.
-pub(super) fn location_of(text: &str) -> rusqlite::Result<(String, Reader, (u64, Timestamp))> {
+/// Reads where data lies: the path, who reads it, and by what a file of this length is known.
+pub(super) fn location_of(
+    text: &str,
+    size_bytes: u64,
+) -> rusqlite::Result<(String, Reader, Fingerprint)> {
     let kept: LocationText = parse(text)?;
-    let modified_at = Timestamp::from_nanoseconds(kept.modified_at);
-    Ok((kept.path, Reader { uid: kept.uid, gid: kept.gid }, (kept.inode, modified_at)))
+    let fingerprint = Fingerprint {
+        inode: kept.inode,
+        size_bytes,
+        modified_at: Timestamp::from_nanoseconds(kept.modified_at),
+        changed_at: Timestamp::from_nanoseconds(kept.changed_at),
+    };
+    Ok((kept.path, Reader { uid: kept.uid, gid: kept.gid }, fingerprint))
 }
 
 /// What is said of an image.

@@ -25,6 +25,9 @@ const GROUP_MAX: usize = 256;
 /// Groups between two checkpoints.
 const GROUPS_A_CHECKPOINT: u64 = 256;
 
+/// How often a checkpoint is asked for in vain before whoever writes waits for it.
+const SKIPPED_MAX: u32 = 4;
+
 /// How long the log becomes, in pages, before whoever writes is held up for its end to be moved: that waits for
 /// the disk, as long as other work keeps that busy.
 const LOG_FRAMES_MAX: i64 = 8192;
@@ -58,6 +61,8 @@ struct Pen {
     /// Nothing waits for the disk.
     is_bulk: bool,
     groups: u64,
+    /// How often a checkpoint was asked for while others were under way.
+    skipped: u32,
 }
 
 #[derive(Default)]
@@ -103,7 +108,7 @@ impl Writer {
                 }
             })
             .map_err(|error| Error::io("start thread", name, error))?;
-        let pen = Pen { connection, is_durable: false, is_bulk, groups: 0 };
+        let pen = Pen { connection, is_durable: false, is_bulk, groups: 0, skipped: 0 };
         Ok(Self {
             desk: Mutex::new(Desk { jobs: VecDeque::new(), pen: Some(pen) }),
             ticks: Some(ticks),
@@ -155,15 +160,29 @@ impl Writer {
                 if self.is_nearly_moved.swap(false, Ordering::AcqRel) {
                     checkpoint(&pen.connection);
                 }
-                if pen.groups.is_multiple_of(GROUPS_A_CHECKPOINT)
-                    && let Some(ticks) = &self.ticks
-                {
-                    // A checkpoint that is under way is enough.
-                    let _ = ticks.try_send(());
+                if pen.groups.is_multiple_of(GROUPS_A_CHECKPOINT) {
+                    self.ask_for_checkpoint(pen);
                 }
             }
             drop(pen);
             desk = self.desk.lock();
+        }
+    }
+}
+
+impl Writer {
+    /// A checkpoint that is under way is enough, unless the disk is so slow that the log grows much meanwhile:
+    /// then whoever writes waits for it.
+    fn ask_for_checkpoint(&self, pen: &mut Pen) {
+        let Some(ticks) = &self.ticks else { return };
+        if pen.skipped >= SKIPPED_MAX {
+            pen.skipped = 0;
+            // The thread is there as long as this is.
+            let _ = ticks.send(());
+        } else if ticks.try_send(()).is_err() {
+            pen.skipped += 1;
+        } else {
+            pen.skipped = 0;
         }
     }
 }

@@ -26,8 +26,13 @@ fn ended(sandbox: &Sandbox, name: &str) -> (bool, String) {
 // semantics: convert
 #[test]
 fn an_image_is_made_in_every_format_and_holds_the_same_disk() {
-    let sandbox = Sandbox::new();
-    sandbox.ok("truncate -s 20M $F/disk; mkfs.ext4 -q $F/disk; cp $F/disk $M/active/raw");
+    let sandbox = Sandbox::unmounted(&[]);
+    let root = sandbox.file("lib");
+    fs::create_dir(&root).expect("a folder");
+    let sandbox = sandbox.and(&format!("location_root={}", root.display()));
+    sandbox.mount();
+    sandbox.ok("truncate -s 20M $F/disk; mkfs.ext4 -q $F/disk; qemu-img convert -O qcow2 $F/disk $F/lib/q; cp $F/disk $M/active/raw
+                setfattr -n user.sps.tags -v gold $M/active/raw");
     let mut from = "raw".to_owned();
     for to in ["qcow2", "vmdk", "vdi", "vhd", "vhdx", "raw"] {
         let name = format!("as-{to}");
@@ -37,12 +42,20 @@ fn an_image_is_made_in_every_format_and_holds_the_same_disk() {
         let path = format!("active/{name}");
         assert_eq!(sandbox.attribute(&path, "disk_format").as_deref(), Some(to));
         assert_eq!(sandbox.attribute(&path, "virtual_size").as_deref(), Some("20971520"));
+        assert_eq!(sandbox.attribute(&path, "tags").as_deref(), Some("gold"));
         let id = sandbox.attribute(&path, "id").expect("an id");
         assert!(record.contains(&id), "the result names it: {record}");
         let format = if to == "vhd" { "vpc" } else { to };
         sandbox.ok(&format!("qemu-img compare -f raw -F {format} $F/disk $M/{path}"));
         from = name;
     }
+    // What lies elsewhere may be written to meanwhile: a copy is converted, and nothing is left of it.
+    sandbox.ok(&order("qcow-elsewhere", "raw", "from-elsewhere")
+        .replace("cat >", "ln -s $F/lib/q $M/active/qcow-elsewhere; cat >"));
+    let (is_done, record) = ended(&sandbox, "from-elsewhere");
+    assert!(is_done, "{record}");
+    sandbox.ok("qemu-img compare -f raw -F raw $F/disk $M/active/from-elsewhere");
+    assert_eq!(fs::read_dir(sandbox.store().join("staging")).expect("there").count(), 0);
     // By its id, as its author, onto a name that is his to replace.
     let id = sandbox.attribute("active/as-qcow2", "id").expect("an id");
     sandbox.ok(&order(&id, "vdi", "as-raw"));

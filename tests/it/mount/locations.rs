@@ -59,6 +59,7 @@ fn a_source_that_changed_is_never_read_as_if_it_were_the_image() {
         "touch -d 2001-02-03 $F/lib/a",
         "rm $F/lib/a",
         "cp -p $F/lib/a $F/b; mv $F/b $F/lib/a",
+        "cp -p $F/lib/a $F/b; printf x | dd of=$F/lib/a conv=notrunc status=none; touch -r $F/b $F/lib/a",
     ] {
         sandbox.source("lib/a", 100_000);
         sandbox.ok("ln -s $F/lib/a $M/active/a; cat $M/active/a > /dev/null");
@@ -125,6 +126,24 @@ fn what_may_not_be_used_is_refused_and_leaves_nothing() {
     let plain = Sandbox::new();
     plain.source("a", 10);
     plain.fails("ln -s $F/a $M/active/a", "not permitted");
+}
+
+/// The kernel holds the folder while a link is made: what this mount would have to answer itself must not be
+/// asked then.
+// semantics: location-refused
+#[test]
+fn a_location_in_the_mount_or_on_another_filesystem_is_refused_and_nothing_hangs() {
+    let sandbox = Sandbox::unmounted(&[]);
+    let root = sandbox.file("..").canonicalize().expect("the folder of all");
+    let sandbox = sandbox.and(&format!("location_root={}", root.display()));
+    sandbox.mount();
+    sandbox.source("a", 1000);
+    sandbox.ok("echo real > $M/active/real; ln -s ../mnt/active/real $F/in; mkdir $F/tmp; mount -t tmpfs t $F/tmp; cp $F/a $F/tmp/a");
+    for target in ["$M/active/real", "$F/in", "$F/tmp/a", "$M/STATUS", "$M/../store/sps.db"] {
+        let made = sandbox.bash(&format!("timeout 10 ln -s {target} $M/active/x"));
+        assert_eq!(made.status.code(), Some(1), "{target}: {}", text(&made));
+    }
+    sandbox.ok("umount $F/tmp; ln -s $F/a $M/active/x; cmp $F/a $M/active/x; ls $M/active");
 }
 
 // semantics: location-removed

@@ -150,3 +150,36 @@ fn a_store_that_lets_uploads_be_retried_keeps_the_image_queued() {
     sandbox.umount();
     sandbox.audit();
 }
+
+/// Data is sealed at a vote, which a write after it takes back: the content of others stays what it is.
+// semantics: write-after-vote
+#[test]
+fn what_is_written_after_a_vote_changes_no_image_that_has_the_same_content() {
+    let sandbox = Sandbox::new();
+    sandbox.source("x", 3_000_000);
+    // A child has the file as well, and outlives the close that is a vote.
+    let voted = "exec 3> $M/active/NAME; cat $F/x >&3; (sleep 0.3; MORE) & exec 3>&-; wait";
+    let append = "printf more >&3";
+    for before in ["", "cp $F/x $M/active/other"] {
+        sandbox.ok(before);
+        sandbox.ok(&voted.replace("NAME", "a").replace("MORE", append));
+        sandbox.ok(
+            "cat $F/x - <<< '' | head -c 3000000 > $F/y; printf more >> $F/y; cmp $F/y $M/active/a",
+        );
+        if !before.is_empty() {
+            sandbox.ok("cmp $F/x $M/active/other");
+        }
+        sandbox.ok("rm -f $M/active/*; rm -f $M/pending_delete/*");
+        sandbox.wait_for_reclaim(0);
+    }
+    // Another one takes the same content in between the vote and the write.
+    sandbox.ok("exec 3> $M/active/a; cat $F/x >&3; (sleep 0.5; printf more >&3) & exec 3>&-
+                cp $F/x $M/active/other; wait; cmp $F/y $M/active/a; cmp $F/x $M/active/other");
+    let digest = sandbox.attribute("active/other", "blake3").expect("a digest");
+    assert_eq!(digest, blake3::hash(&std::fs::read(sandbox.file("x")).expect("read")).to_string());
+    // What was voted for and then failed gives its space back.
+    sandbox.ok("rm $M/active/*; rm $M/pending_delete/*");
+    sandbox.bash("exec 3> $M/active/a; cat $F/x >&3; (sleep 0.3; printf more >&3; kill -9 $BASHPID) & exec 3>&-; wait");
+    assert_eq!(sandbox.names("killed"), ["a"]);
+    sandbox.wait_for_reclaim(0);
+}

@@ -18,6 +18,12 @@ fn an_image_longer_than_the_cap_is_killed_whatever_way_it_grows() {
         "dd if=/dev/zero of=$M/active/x bs=4K seek=256 count=1 status=none",
         "touch $M/queued/x; truncate -s 1048577 $M/queued/x",
         "touch $M/queued/x; fallocate -l 1048577 $M/queued/x",
+        "python3 -c '
+import ctypes, os
+f = os.open(os.environ[\"M\"] + \"/active/x\", os.O_CREAT | os.O_WRONLY); os.write(f, b\"x\")
+libc = ctypes.CDLL(None, use_errno=True)
+libc.fallocate(f, 0x10, ctypes.c_long(0), ctypes.c_long(1048577)); print(os.strerror(ctypes.get_errno()))
+os.close(f)'",
     ] {
         sandbox.fails(grow, "File too large");
         eventually("it is killed", || sandbox.names("killed") == ["x"]);

@@ -167,9 +167,13 @@ fn a_file_below_an_allowed_root_is_imported() {
         sandbox.attribute("active/x", "id").expect("an id").as_str()
     );
     assert_eq!(sandbox.ok("stat -c %u $M/active/x"), format!("{ALICE}\n"));
-    let named = r#", "image_properties": {"name": "named", "disk_format": "raw"}"#;
+    let named = r#", "image_properties": {"name": "named", "disk_format": "raw",
+        "tags": ["lts", "gold"], "min_ram": 512, "properties": {"os": "debian"}}"#;
     assert_eq!(import("named", "root/in", named)["status"], "success");
     sandbox.ok("cmp $F/x $M/active/named");
+    for (name, value) in [("tags", "lts,gold"), ("min_ram", "512"), ("property.os", "debian")] {
+        assert_eq!(sandbox.attribute("active/named", name).as_deref(), Some(value));
+    }
     for (path, word) in [
         ("other/x", "no root"),
         ("root/../x", "leads out"),

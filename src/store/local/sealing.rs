@@ -1,0 +1,46 @@
+//! From staging to the name of its digest, and back.
+
+use std::fs::Permissions;
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use super::{BLOBS, LocalStore, SEALED, STAGED, make_directory, sync_directory};
+use crate::error::Result;
+use crate::image::{Digest, ImageId, Seal};
+use crate::store::StoreFile;
+
+impl LocalStore {
+    pub(super) fn name(&self, id: ImageId, seal: &Seal) -> Result<()> {
+        let staged = self.staging_path(id);
+        let blob = self.blob_path(&seal.digest);
+        let is_there = self.is_whole(&blob, seal.size_bytes)?;
+        let directory = self.blob_directory(&seal.digest);
+        if is_there {
+            // Who named it may have died before that was durable.
+            self.sync_directory(&directory)?;
+            return self.remove(&staged);
+        }
+        if self.length_of(&directory)?.is_none() {
+            make_directory(&directory)?;
+            sync_directory(&self.root.join(BLOBS))?;
+        }
+        std::fs::set_permissions(&staged, Permissions::from_mode(SEALED))
+            .and_then(|()| std::fs::rename(&staged, &blob))
+            .map_err(self.failed("seal", &staged))?;
+        self.sync_directory(&directory)
+    }
+
+    pub(super) fn unname(&self, id: ImageId, digest: &Digest, staged: &StoreFile) -> Result<bool> {
+        let blob = self.blob_path(digest);
+        match std::fs::symlink_metadata(&blob) {
+            Ok(found) if found.ino() == staged.fingerprint()?.inode => {}
+            Ok(_) => return Ok(false),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(self.failed("stat", &blob)(error)),
+        }
+        std::fs::set_permissions(&blob, Permissions::from_mode(STAGED))
+            .and_then(|()| std::fs::rename(&blob, self.staging_path(id)))
+            .map_err(self.failed("unseal", &blob))?;
+        Ok(true)
+    }
+}
