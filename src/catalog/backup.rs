@@ -196,3 +196,71 @@ fn withheld(image: &Image, told: &str, moment: Moment) -> Image {
     next.message = Some(told.to_owned());
     next
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Timestamp;
+
+    const NOW: Moment =
+        Moment { at: Timestamp::from_nanoseconds(9), age: StoreTime::from_nanoseconds(9) };
+
+    /// A protected image with data.
+    fn image(status: &str, origin: &str) -> Image {
+        let (id, digest) = (ImageId::random(), blake3::hash(b"x"));
+        let text = format!(
+            r#"{{"version": 2, "id": "{id}", "name": "x", "blake3": "{digest}", "size": 1,
+                "disk_format": "raw", "status": "{status}"{origin}, "owner": 1, "group": 1,
+                "mode": 932, "created_at_ns": 1, "modified_at_ns": 1}}"#
+        );
+        let manifest = Manifest::parse(&text).expect("a manifest");
+        manifest.to_image(NOW, 0).expect("an image")
+    }
+
+    #[test]
+    fn what_was_purged_holds_no_data_though_it_was_protected_before() {
+        for (status, origin) in
+            [("active", ""), ("deactivated", ""), ("pending_delete", r#", "origin": "active""#)]
+        {
+            let image = image(status, origin);
+            assert!(image.ownership.is_protected());
+            let purged = purged(&image, NOW);
+            assert_eq!(purged.status, Status::Deleted, "{status}");
+            assert!(matches!(purged.content, Content::Gone(_)), "{status}");
+        }
+    }
+
+    #[test]
+    fn what_is_damaged_is_withheld_now_or_when_it_is_restored() {
+        let cases = [
+            ("active", "", Status::Deactivated, None),
+            ("deactivated", "", Status::Deactivated, None),
+            (
+                "pending_delete",
+                r#", "origin": "active""#,
+                Status::PendingDelete,
+                Some(Status::Deactivated),
+            ),
+        ];
+        for (status, origin, to, back_to) in cases {
+            let withheld = withheld(&image(status, origin), "why", NOW);
+            assert_eq!((withheld.status, withheld.origin), (to, back_to), "{status}");
+            assert_eq!(withheld.message.as_deref(), Some("why"));
+        }
+    }
+
+    #[test]
+    fn a_copy_that_can_t_be_written_is_no_damage_of_its_source() {
+        use rustix::io::Errno;
+        for (op, source, is_damage) in [
+            ("read", Errno::IO, true),
+            ("open", Errno::NOENT, true),
+            ("write", Errno::IO, false),
+            ("write", Errno::NOSPC, false),
+            ("open", Errno::ACCESS, false),
+        ] {
+            let error = Error::Io { op, what: "x".into(), source };
+            assert_eq!(tells_of_source(&error), is_damage, "{error}");
+        }
+    }
+}

@@ -57,7 +57,10 @@ fn open(root: &Path, is_rebuilt: bool) -> Result<LocalStore> {
         )));
     }
     let options = OpenOptions { any_filesystem: true, is_rebuilt, ..OpenOptions::default() };
-    LocalStore::open(root, options)
+    LocalStore::open(root, options).map_err(|error| {
+        let is_busy = matches!(error, Error::Busy(_));
+        if is_busy { Error::Busy(format!("the store is mounted: {error}")) } else { error }
+    })
 }
 
 fn look_through(
@@ -67,7 +70,12 @@ fn look_through(
     checkup: Checkup,
     report: &mut Report,
 ) -> Result<()> {
-    let registry = SqliteRegistry::open(registry)?;
+    // One that is made again is on the disk before it has its name.
+    let registry = if checkup.is_lost {
+        SqliteRegistry::open_bulk(registry)?
+    } else {
+        SqliteRegistry::open(registry)?
+    };
     let parts = Parts {
         registry: Box::new(registry),
         store: Box::new(store),

@@ -52,7 +52,10 @@ fn manifest_of(sandbox: &Sandbox, path: &str) -> PathBuf {
 fn a_store_that_was_unmounted_is_whole_and_one_that_is_mounted_is_refused() {
     let sandbox = sandbox();
     let (said, is_whole) = fsck(&sandbox, &[]);
-    assert!(!is_whole && said.contains("in use by process"), "{said}");
+    assert!(
+        !is_whole && said.contains("is mounted") && said.contains("in use by process"),
+        "{said}"
+    );
     sandbox.umount();
     assert_eq!(fsck(&sandbox, &[]), ("the store is whole\n".into(), true));
     let (said, is_whole) = fsck(&sandbox, &["--json", "--quick", "--rebuild"]);
