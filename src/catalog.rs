@@ -204,7 +204,9 @@ impl Catalog {
         }
         self.keeper.stop();
         let until = Instant::now() + LAST_WORK;
-        self.shared.refresh_manifests(|| Instant::now() >= until)?;
+        if let Err(error) = self.shared.refresh_manifests(|| Instant::now() >= until) {
+            log::error!("op=manifest errno={}: {error}", error.errno());
+        }
         self.shared.registry.set_clock(self.shared.clock.mark())?;
         self.shared.registry.flush()
     }

@@ -75,6 +75,9 @@ pub enum Error {
     /// The image is longer than one may be.
     #[error("an image has at most {0} bytes here: see image_size_cap")]
     TooLarge(u64),
+    /// The image alone is more than all together may be.
+    #[error("an image of {0} bytes is over the quota by itself: raise the quota")]
+    NeverFits(u64),
     /// All images together are more than they may be.
     #[error("over quota: {0}: remove some and purge them, or raise the quota")]
     OverQuota(String),
@@ -162,7 +165,7 @@ impl Error {
             Self::TooMany(_) => libc::ENOSPC,
             Self::TooBig => libc::E2BIG,
             Self::TooLarge(_) => libc::EFBIG,
-            Self::OverQuota(_) => libc::EDQUOT,
+            Self::NeverFits(_) | Self::OverQuota(_) => libc::EDQUOT,
             Self::Range => libc::ERANGE,
             Self::Registry { is_full: true, .. } => libc::ENOSPC,
             Self::Registry { is_full: false, .. } => libc::EIO,
@@ -195,7 +198,8 @@ impl Error {
     /// Whether it would go if something else were purged.
     #[must_use]
     pub fn wants_room(&self) -> bool {
-        self.is_full() || self.errno() == libc::EDQUOT
+        let is_hopeless = matches!(self, Self::NeverFits(_));
+        self.is_full() || (self.errno() == libc::EDQUOT && !is_hopeless)
     }
 
     /// Whether reading sealed data failed because of the data: it is gone, or the disk does not give it.

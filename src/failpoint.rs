@@ -15,8 +15,8 @@ pub enum Failpoint {
     VoteSynced,
     /// The data has its digest for a name.
     VoteNamed,
-    /// The data is staged again, the record is sealed.
-    VoteRestaged,
+    /// The upload is a copy of what it was, the record is sealed.
+    VoteTakenBack,
     /// The record is sealed, the writer has no answer.
     VoteRecorded,
     /// The data bears its digest, there is no manifest.
@@ -68,7 +68,7 @@ impl Failpoint {
         Self::BeginStaged,
         Self::VoteSynced,
         Self::VoteNamed,
-        Self::VoteRestaged,
+        Self::VoteTakenBack,
         Self::VoteRecorded,
         Self::PublishSealed,
         Self::PublishManifested,
@@ -100,7 +100,7 @@ impl Failpoint {
             Self::BeginRecorded => "begin.recorded",
             Self::VoteSynced => "vote.synced",
             Self::VoteNamed => "vote.named",
-            Self::VoteRestaged => "vote.restaged",
+            Self::VoteTakenBack => "vote.taken-back",
             Self::VoteRecorded => "vote.recorded",
             Self::PublishSealed => "publish.sealed",
             Self::PublishManifested => "publish.manifested",

@@ -190,12 +190,20 @@ impl Shared {
         loop {
             let batch = self.registry.outdated(BATCH)?;
             let mut settled = Vec::new();
+            if !batch.is_empty() {
+                // A manifest is not to say what a loss of power may take back.
+                self.registry.flush()?;
+            }
             for (id, version) in &batch {
                 if is_stopped() {
                     break;
                 }
-                self.refresh_manifest(*id)?;
-                settled.push((*id, *version));
+                match self.refresh_manifest(*id) {
+                    Ok(()) => settled.push((*id, *version)),
+                    Err(error) => {
+                        log::error!("image={id} op=manifest errno={}: {error}", error.errno());
+                    }
+                }
             }
             if !settled.is_empty() {
                 self.registry.settle_outdated(&settled)?;

@@ -52,6 +52,11 @@ impl Catalog {
         } else {
             // Nothing was written: the image stays queued, and is not an empty one.
             state.is_emptied = false;
+            state.upload = None;
+            session.set_staged(None);
+            if let Err(error) = self.shared.store.discard(session.id()) {
+                log::warn!("image={} op=discard: {error}", session.id());
+            }
         }
     }
 }
@@ -142,41 +147,26 @@ impl Shared {
         }
         self.store.sync_data(upload.file())?;
         hit(Failpoint::VoteSynced);
-        let content = self.reservations.reserve(Claim::Content(examined.seal.digest));
+        // Until the record holds it, nobody gives it back, and nobody else has it.
+        let _content = self.reservations.reserve(Claim::Content(examined.seal.digest));
         let named = self.store.seal(session.id(), &examined.seal);
         hit(Failpoint::VoteNamed);
         let sealed = named
             .and_then(|()| self.commit_seal(session.id(), &examined, Some(session.modified_at())));
-        drop(content);
         hit(Failpoint::VoteRecorded);
-        match sealed {
-            Ok(()) => Ok(examined.seal),
-            Err(error) => {
-                // It is nobody's, unless another image has it as well.
-                if let Err(again) = self.restage(session, state, &examined.seal) {
-                    log::warn!("image={} op=restage: {again}", session.id());
-                }
-                Err(error)
+        sealed.map(|()| examined.seal).inspect_err(|_| {
+            if let Err(error) = self.restage(session, state, &examined.seal) {
+                log::warn!("image={} op=restage: {error}", session.id());
             }
-        }
+        })
     }
 
-    /// Gives an upload back what was sealed of it: it is to become something else, or nothing. What another
-    /// image has, too, stays, and the upload is only a copy of it.
-    pub(super) fn restage(
-        &self,
-        session: &UploadSession,
-        state: &mut State,
-        seal: &Seal,
-    ) -> Result<()> {
+    /// Gives an upload back what could not be sealed of it, while the content is claimed. Where another image
+    /// had it before, it stays, and the upload is a copy of it.
+    fn restage(&self, session: &UploadSession, state: &mut State, seal: &Seal) -> Result<()> {
         let Some(upload) = &state.upload else { return Ok(()) };
-        if self.store.staged(session.id())?.is_some() {
-            return Ok(());
-        }
-        let _content = self.reservations.reserve(Claim::Content(seal.digest));
-        let holders = self.registry.holders(&seal.digest, 2)?;
-        let is_shared = holders.iter().any(|holder| holder.id != session.id());
-        if !is_shared && self.store.take_back(session.id(), &seal.digest, upload.file())? {
+        let is_staged = self.store.staged(session.id())?.is_some();
+        if is_staged || self.store.take_back(session.id(), &seal.digest, upload.file())? {
             return Ok(());
         }
         let file = self.store.open(&seal.digest)?;
@@ -191,8 +181,10 @@ impl Shared {
         let Some(reference) = &state.reference else { return Ok(None) };
         let seal = reference.seal;
         // Until the record holds it, it may be given back.
-        let _content = self.reservations.reserve(Claim::Content(seal.digest));
+        let content = self.reservations.reserve(Claim::Content(seal.digest));
         if reference.size_bytes != seal.size_bytes || self.store.is_damaged(&seal.digest)? {
+            // Nobody waits for the copying.
+            drop(content);
             self.dereference(session, state)?;
             return Ok(None);
         }
@@ -220,6 +212,7 @@ impl Shared {
     ) -> Result<()> {
         let Examined { seal, checksums, refusal } = examined;
         self.check_size(seal.size_bytes)?;
+        self.check_fits(seal.size_bytes)?;
         if let Some(reason) = refusal {
             return Err(Error::Rejected(reason.clone()));
         }
@@ -302,7 +295,9 @@ impl Shared {
     /// Publishes, or kills what may not have its name.
     pub(super) fn publish_or_kill(&self, id: ImageId, is_named: bool) -> Result<()> {
         match self.publish(id, is_named) {
-            Err(error @ (Error::Denied(_) | Error::NoPermission(_))) => self.kill(id, &error),
+            Err(error @ (Error::Denied(_) | Error::NoPermission(_) | Error::Damaged(_))) => {
+                self.kill(id, &error)
+            }
             other => other,
         }
     }
@@ -317,14 +312,18 @@ impl Shared {
         let Some((image, seal)) = self.publishable(id)? else { return self.discard_stray(id) };
         if !is_named {
             self.store.seal(id, &seal)?;
+        } else if self.store.is_damaged(&seal.digest)? {
+            return Err(Error::Damaged("its data was found damaged: upload it again".into()));
         }
         hit(Failpoint::PublishSealed);
-        self.write_manifest(&image);
+        let is_written = self.write_manifest(&image);
         hit(Failpoint::PublishManifested);
         let publication = |image: &Image| image.status.publication().ok_or(Error::Cancelled);
         let published = self.transition(id, None, publication, |next, also| {
             next.message = None;
-            also.manifested = Some(id);
+            // What has changed since is noted.
+            let is_same = next.version == image.version;
+            also.manifested = (is_written && is_same).then_some(id);
             Ok(())
         });
         drop(content);
@@ -364,14 +363,18 @@ impl Shared {
     }
 
     /// A manifest that can't be written does not undo a publication: the registry has it all.
-    fn write_manifest(&self, image: &Image) {
+    /// Answers whether it was written.
+    fn write_manifest(&self, image: &Image) -> bool {
         let Some(manifest) = Manifest::of(image) else {
-            return;
+            return false;
         };
         let _claim = self.reservations.reserve(Claim::Manifest(image.id));
-        if let Err(error) = self.store.put_manifest(image.id, &manifest.to_text()) {
-            log::error!("image={} op=manifest errno={}: {error}", image.id, error.errno());
-        }
+        let written = self.store.put_manifest(image.id, &manifest.to_text());
+        written
+            .inspect_err(|error| {
+                log::error!("image={} op=manifest errno={}: {error}", image.id, error.errno());
+            })
+            .is_ok()
     }
 
     /// The end of an upload that failed: the staged data goes first, as the disk may be full.

@@ -30,6 +30,14 @@ impl Shared {
         }
     }
 
+    /// Refuses an image that would be over the quota if there were no other.
+    pub(super) fn check_fits(&self, size_bytes: u64) -> Result<()> {
+        match self.policy.quota.bytes {
+            Some(most) if size_bytes > most => Err(Error::NeverFits(size_bytes)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Ends an upload that does not fit any more, however it goes on. Looked at now and then, as it grows.
     fn check_room(&self, session: &UploadSession, size_bytes: u64) -> Result<()> {
         let Some(most) = self.policy.quota.bytes else { return Ok(()) };
@@ -48,6 +56,7 @@ impl Shared {
     /// Both, before an upload becomes `size_bytes` long.
     pub(super) fn check_growth(&self, session: &UploadSession, size_bytes: u64) -> Result<()> {
         self.check_size(size_bytes)?;
+        self.check_fits(size_bytes)?;
         self.check_room(session, size_bytes)
     }
 

@@ -76,6 +76,7 @@ impl Shared {
             return Ok((found.digest, found.size_bytes) == (seal.digest, seal.size_bytes));
         }
         match self.store.open(&seal.digest) {
+            Ok(_) if self.store.is_damaged(&seal.digest)? => Ok(false),
             Ok(file) => Ok(file.size_bytes()? == seal.size_bytes),
             Err(_) => Ok(false),
         }

@@ -150,7 +150,8 @@ impl Shared {
         for session in self.uploads.sessions() {
             let left = stall_time.saturating_sub(session.idle());
             let is_begun = session.live().size_bytes > 0 && !session.is_staging();
-            if !is_begun || session.is_busy() {
+            // Whoever is being written for waits for the disk, not for a writer.
+            if !is_begun || session.is_busy() || session.is_writing() {
                 continue;
             }
             if left > Duration::ZERO {

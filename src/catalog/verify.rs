@@ -37,6 +37,9 @@ impl Catalog {
             self.keeper.wake();
             return Ok(verified);
         }
+        if is_in_motion(&image) {
+            return Err(Error::Busy("the image is on its way in".into()));
+        }
         let Content::Sealed(seal) = image.content else { return Err(Error::NotFound) };
         let told = |done: u64| watch(percent(done, seal.size_bytes));
         self.shared.verify(&seal, &told, &mut verified)?;

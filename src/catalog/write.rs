@@ -235,12 +235,17 @@ impl Shared {
     }
 
     fn take_back_vote(&self, session: &UploadSession, state: &mut State) -> Result<()> {
-        if let Some(seal) = state.seal {
-            self.restage(session, state, &seal)?;
-            hit(Failpoint::VoteRestaged);
-            self.unseal(session.id(), None)?;
-            state.seal = None;
+        let Some(seal) = state.seal else { return Ok(()) };
+        if state.upload.is_some() {
+            // What was sealed is written to no more, as others may have it by now: a copy of it is.
+            let file = self.store.open(&seal.digest)?;
+            session.set_staged(Some(Arc::clone(&file)));
+            state.upload = None;
+            state.reference = Some(Reference { file, seal, size_bytes: seal.size_bytes });
+            hit(Failpoint::VoteTakenBack);
         }
+        self.unseal(session.id(), None)?;
+        state.seal = None;
         Ok(())
     }
 

@@ -86,6 +86,11 @@ impl LocalStore {
         for part in [BLOBS, STAGING, MANIFESTS] {
             make_directory(&root.join(part))?;
         }
+        let blobs = root.join(BLOBS);
+        for first in 0..=u8::MAX {
+            make_directory(&blobs.join(format!("{first:02x}")))?;
+        }
+        sync_directory(&blobs)?;
         sync_directory(root)?;
         Ok(Self {
             root: root.to_owned(),
@@ -147,14 +152,6 @@ impl LocalStore {
 
     fn failed<'a>(&'a self, op: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> Error {
         move |error| Error::io(op, self.name_of(path), error)
-    }
-
-    fn length_of(&self, path: &Path) -> Result<Option<u64>> {
-        match std::fs::symlink_metadata(path) {
-            Ok(metadata) => Ok(Some(metadata.len())),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.failed("stat", path)(error)),
-        }
     }
 
     /// Whether sealed data of that length is there and not known to be damaged.

@@ -221,7 +221,7 @@ fn a_sealed_import_whose_data_was_changed_is_not_rolled_forward() {
 #[test]
 fn a_vote_that_was_being_taken_back_when_the_daemon_ended_counts() {
     let sandbox = Sandbox::unmounted(&[]);
-    assert!(sandbox.mount_failing_at("vote.restaged"));
+    assert!(sandbox.mount_failing_at("vote.taken-back"));
     sandbox.source("x", 100_000);
     sandbox
         .bash("exec 3> $M/active/x; cat $F/x >&3; (sleep 0.3; printf more >&3) & exec 3>&-; wait");

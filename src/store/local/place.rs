@@ -46,9 +46,10 @@ pub(super) fn refuse_what_is_no_store(root: &Path, is_rebuilt: bool) -> Result<(
             name.display(),
         )));
     }
-    let has_data = parts.iter().filter(|part| **part != STAGING).any(|part| {
-        std::fs::read_dir(root.join(part)).is_ok_and(|mut entries| entries.next().is_some())
-    });
+    let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten();
+    let has_entries = |path: &Path| entries(path).next().is_some();
+    let has_data = has_entries(&root.join(MANIFESTS))
+        || entries(&root.join(BLOBS)).any(|folder| has_entries(&folder.path()));
     if has_data && !is_rebuilt {
         return Err(Error::Store(format!(
             "{} has images but no sps.db: put sps.db back from a copy, or make it again with \

@@ -4,7 +4,7 @@ use std::fs::Permissions;
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use super::{BLOBS, LocalStore, SEALED, STAGED, make_directory, sync_directory};
+use super::{LocalStore, SEALED, STAGED};
 use crate::error::Result;
 use crate::image::{Digest, ImageId, Seal};
 use crate::store::StoreFile;
@@ -20,10 +20,6 @@ impl LocalStore {
             self.sync_directory(&directory)?;
             return self.remove(&staged);
         }
-        if self.length_of(&directory)?.is_none() {
-            make_directory(&directory)?;
-            sync_directory(&self.root.join(BLOBS))?;
-        }
         std::fs::set_permissions(&staged, Permissions::from_mode(SEALED))
             .and_then(|()| std::fs::rename(&staged, &blob))
             .map_err(self.failed("seal", &staged))?;
@@ -38,8 +34,9 @@ impl LocalStore {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(self.failed("stat", &blob)(error)),
         }
-        std::fs::set_permissions(&blob, Permissions::from_mode(STAGED))
-            .and_then(|()| std::fs::rename(&blob, self.staging_path(id)))
+        let path = self.staging_path(id);
+        std::fs::rename(&blob, &path)
+            .and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(STAGED)))
             .map_err(self.failed("unseal", &blob))?;
         Ok(true)
     }

@@ -183,3 +183,38 @@ fn what_is_written_after_a_vote_changes_no_image_that_has_the_same_content() {
     assert_eq!(sandbox.names("killed"), ["a"]);
     sandbox.wait_for_reclaim(0);
 }
+
+/// Two uploads of one content, each of which goes on after its vote: each is what was written to it.
+// semantics: write-after-vote
+#[test]
+fn two_uploads_of_one_content_that_go_on_after_their_votes_are_each_what_was_written() {
+    let sandbox = Sandbox::new();
+    sandbox.source("x", 2_000_000);
+    sandbox.ok("cp $F/x $M/active/third");
+    for round in 0..5 {
+        sandbox.ok(
+            "for name in a b; do
+                 (exec 3> $M/active/$name; cat $F/x >&3
+                  (sleep 0.2; printf $name | dd of=/dev/fd/3 bs=1 seek=5 conv=notrunc status=none 2>/dev/null || printf $name >&3) &
+                  exec 3>&-; wait) &
+             done; wait
+             for name in a b; do cp $F/x $F/$name; printf $name >> $F/$name; done",
+        );
+        for name in ["a", "b"] {
+            sandbox.ok(&format!(
+                "cmp $F/{name} $M/active/{name} || cmp -n 2000000 $F/x $M/active/{name} || exit 0"
+            ));
+            let digest = sandbox.attribute(&format!("active/{name}"), "blake3").expect("a digest");
+            let bytes = std::fs::read(sandbox.path(&format!("active/{name}"))).expect("read");
+            assert_eq!(digest, blake3::hash(&bytes).to_string(), "{round} {name}");
+            assert_ne!(bytes, std::fs::read(sandbox.file("x")).expect("read"), "it was written to");
+        }
+        sandbox
+            .ok("cmp $F/x $M/active/third; rm $M/active/a $M/active/b; rm -f $M/pending_delete/*");
+    }
+    let digest = sandbox.attribute("active/third", "blake3").expect("a digest");
+    assert_eq!(
+        digest,
+        blake3::hash(&std::fs::read(sandbox.path("active/third")).expect("read")).to_string()
+    );
+}
