@@ -50,7 +50,8 @@ fn open(root: &Path, is_rebuilt: bool) -> Result<LocalStore> {
         return Err(Error::Store(format!("{} is not there: name a store", root.display())));
     }
     let has_data = ["manifests", "blobs"].iter().any(|part| root.join(part).is_dir());
-    if !root.join("sps.db").is_file() && !(is_rebuilt && has_data) {
+    let is_store = root.join("sps.db").is_file() || (is_rebuilt && has_data);
+    if !is_store {
         return Err(Error::Store(format!(
             "{} has no sps.db: is it a store? If its registry was lost, run sps fsck --rebuild",
             root.display()
