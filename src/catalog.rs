@@ -39,7 +39,7 @@ mod upload;
 mod verify;
 mod write;
 
-pub use backup::{Backup, back_up};
+pub use backup::{Backup, Copying};
 pub use clock::{SystemTimeSource, TimeSource, now};
 pub use convert::Conversion;
 pub use fsck::{Checkup, Finding, check};

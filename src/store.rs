@@ -139,6 +139,25 @@ pub trait Store: Send + Sync {
     /// The store can't be read, or `visit` failed.
     fn each_manifest(&self, visit: &mut dyn FnMut(&str, &str) -> Result<()>) -> Result<()>;
 
+    /// The text of the manifest of `id`, if there is one. What is no text is given as none.
+    ///
+    /// # Errors
+    /// It can't be read.
+    fn manifest(&self, id: ImageId) -> Result<Option<String>>;
+
+    /// What is in staging, by name: an image's id, unless somebody else put it there.
+    ///
+    /// # Errors
+    /// Staging can't be read.
+    fn staged_names(&self) -> Result<Vec<String>>;
+
+    /// Sees that all files are such as the store makes them, whatever is in them. Calls `tell` with each that
+    /// was not, and with whether it is now.
+    ///
+    /// # Errors
+    /// The store can't be read or changed.
+    fn tidy(&self, tell: &mut dyn FnMut(String, bool)) -> Result<()>;
+
     /// Keeps a little room back, for what must be written when there is no other. Where there is none
     /// to keep, that is no failure.
     fn keep_reserve(&self);

@@ -226,9 +226,12 @@ impl Shared {
             return Ok(());
         }
         let found = orphans.len();
-        self.store.each_manifest(&mut |_, text| {
-            if let Some(digest) = Manifest::digest_in(text) {
-                orphans.retain(|orphan| *orphan != digest);
+        let mut unreadable = 0;
+        self.store.each_manifest(&mut |name, text| {
+            match Manifest::digest_in(text) {
+                Some(digest) => orphans.retain(|orphan| *orphan != digest),
+                None if self.has_data(name)? => {}
+                None => unreadable += 1,
             }
             Ok(())
         })?;
@@ -239,10 +242,25 @@ impl Shared {
                 found - orphans.len()
             );
         }
+        if unreadable > 0 && !orphans.is_empty() {
+            log::error!(
+                "op=sweep: {} contents belong to no image, unless one of {unreadable} manifests names them \
+                 that can't be read. They are kept: unmount, and run sps fsck",
+                orphans.len()
+            );
+            return Ok(());
+        }
         for digest in &orphans {
             log::warn!("op=sweep: {digest} belongs to no image and is removed");
             self.drop_unless_referenced(digest)?;
         }
         Ok(())
+    }
+
+    /// Whether the image that the name of a manifest says has a record with data: then nobody needs that manifest.
+    fn has_data(&self, name: &str) -> Result<bool> {
+        let Some(id) = ImageId::parse(name) else { return Ok(false) };
+        let content = self.registry.image(Key::Id(id))?.map(|image| image.content);
+        Ok(matches!(content, Some(Content::Sealed(_))))
     }
 }

@@ -105,6 +105,16 @@ impl Manifest {
         Digest::parse(&Self::parse(text)?.blake3)
     }
 
+    /// Whether it is of the same image and content, and was written when less was kept.
+    pub(super) fn is_older_form_of(&self, other: &Self) -> bool {
+        self.version < other.version && self.id == other.id && self.has_content_of(other)
+    }
+
+    /// Whether it names the same content.
+    pub(super) fn has_content_of(&self, other: &Self) -> bool {
+        (&self.blake3, self.size) == (&other.blake3, other.size)
+    }
+
     /// The image that it is of.
     pub(super) fn id(&self) -> Option<ImageId> {
         ImageId::parse(&self.id)
@@ -206,8 +216,13 @@ impl Shared {
 
     fn refresh_manifest(&self, id: ImageId) -> Result<()> {
         let _claim = self.reservations.reserve(Claim::Manifest(id));
-        let image = self.registry.image(Key::Id(id))?;
-        let manifest = image.as_ref().and_then(Manifest::of);
+        let Some(image) = self.registry.image(Key::Id(id))? else { return Ok(()) };
+        // What an older registry does not know of yet is not to be overwritten by what it knows.
+        let there = self.store.manifest(id)?.as_deref().and_then(Manifest::parse);
+        if there.is_some_and(|there| there.is_newer_than(&image)) {
+            return Ok(());
+        }
+        let manifest = Manifest::of(&image);
         manifest.map_or(Ok(()), |manifest| self.store.put_manifest(id, &manifest.to_text()))
     }
 }

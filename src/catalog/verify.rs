@@ -97,7 +97,12 @@ impl Shared {
         Ok(verified)
     }
 
-    fn verify(&self, seal: &Seal, watch: &Watch<'_>, verified: &mut Verified) -> Result<()> {
+    pub(super) fn verify(
+        &self,
+        seal: &Seal,
+        watch: &Watch<'_>,
+        verified: &mut Verified,
+    ) -> Result<()> {
         let stopped = RefCell::new(None);
         let told =
             |done| watch(done).inspect_err(|error| *stopped.borrow_mut() = Some(error.clone()));

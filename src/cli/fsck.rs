@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::backup::finish;
 use super::{FsckArguments, print};
 use crate::catalog::{Checkup, Finding, Parts, SystemTimeSource, check};
 use crate::error::{Error, Result};
@@ -9,62 +10,165 @@ use crate::location::Locations;
 use crate::registry::SqliteRegistry;
 use crate::store::{LocalStore, OpenOptions};
 
+/// Findings that `--json` lists; all are counted.
+const TOLD_MAX: usize = 100_000;
+
+/// What SQLite keeps beside a database.
+const BESIDE: [&str; 3] = ["", "-wal", "-shm"];
+
 /// Runs the command.
 pub(super) fn run(arguments: &FsckArguments) -> Result<()> {
     let root: &Path = &arguments.store;
+    let store = open(root, arguments.rebuild)?;
+    let is_lost = !store.registry_path().is_file();
+    let path = if is_lost { store.unfinished_registry_path() } else { store.registry_path() };
+    let finished = store.registry_path();
+    if is_lost {
+        // What a rebuild left that did not come to its end.
+        remove(&path)?;
+    }
+    let mut report = Report { is_json: arguments.json, ..Report::default() };
+    let checkup = Checkup { rebuild: arguments.rebuild, quick: arguments.quick, is_lost };
+    if let Err(error) = look_through(root, store, &path, checkup, &mut report) {
+        if report.is_json && report.found > 0 {
+            report.end()?;
+        }
+        return Err(with_hint(error, root));
+    }
+    if is_lost {
+        put_in_place(root, &path, &finished)?;
+    }
+    report.end()?;
+    match report.left {
+        0 => Ok(()),
+        left => Err(Error::Store(format!("{}: {left} faults remain", root.display()))),
+    }
+}
+
+fn open(root: &Path, is_rebuilt: bool) -> Result<LocalStore> {
     if !root.is_dir() {
         return Err(Error::Store(format!("{} is not there: name a store", root.display())));
     }
-    let has_manifests = arguments.rebuild && root.join("manifests").is_dir();
-    if !root.join("sps.db").is_file() && !has_manifests {
+    let has_data = ["manifests", "blobs"].iter().any(|part| root.join(part).is_dir());
+    let is_store = root.join("sps.db").is_file() || (is_rebuilt && has_data);
+    if !is_store {
         return Err(Error::Store(format!(
             "{} has no sps.db: is it a store? If its registry was lost, run sps fsck --rebuild",
             root.display()
         )));
     }
-    let options = OpenOptions {
-        any_filesystem: true,
-        is_rebuilt: arguments.rebuild,
-        ..OpenOptions::default()
+    let options = OpenOptions { any_filesystem: true, is_rebuilt, ..OpenOptions::default() };
+    LocalStore::open(root, options).map_err(|error| {
+        let is_busy = matches!(error, Error::Busy(_));
+        if is_busy { Error::Busy(format!("the store is mounted: {error}")) } else { error }
+    })
+}
+
+fn look_through(
+    root: &Path,
+    store: LocalStore,
+    registry: &Path,
+    checkup: Checkup,
+    report: &mut Report,
+) -> Result<()> {
+    // One that is made again is on the disk before it has its name.
+    let registry = if checkup.is_lost {
+        SqliteRegistry::open_bulk(registry)?
+    } else {
+        SqliteRegistry::open(registry)?
     };
-    let store = LocalStore::open(root, options)?;
-    let registry = SqliteRegistry::open(&store.registry_path())?;
     let parts = Parts {
         registry: Box::new(registry),
         store: Box::new(store),
         locations: Locations::new(Vec::new(), root.to_owned()),
         time: Box::new(SystemTimeSource),
     };
-    let checkup = Checkup { rebuild: arguments.rebuild, quick: arguments.quick };
-    let mut findings: Vec<Finding> = Vec::new();
-    let checked = check(parts, checkup, &mut |finding| findings.push(finding));
-    let left = findings.iter().filter(|finding| !finding.is_mended).count();
-    if checked.is_ok() || !findings.is_empty() {
-        print(&told(&findings, left, arguments.json))?;
-    }
-    checked?;
-    match left {
-        0 => Ok(()),
-        left => Err(Error::Store(format!("{}: {left} faults remain", root.display()))),
-    }
+    check(parts, checkup, &mut |finding| report.take(finding))
 }
 
-fn told(findings: &[Finding], left: usize, is_json: bool) -> String {
-    if is_json {
-        let all: Vec<_> = findings
-            .iter()
-            .map(|finding| serde_json::json!({"what": finding.what, "mended": finding.is_mended}))
-            .collect();
-        let value = serde_json::json!({"findings": all, "remaining": left});
-        return format!("{value}\n");
+/// A registry that can't be read is not the end of what it told of.
+fn with_hint(error: Error, root: &Path) -> Error {
+    let is_unusable =
+        matches!(&error, Error::Store(what) if what.starts_with("sps.db can't be used"));
+    if !is_unusable && !matches!(&error, Error::Registry { is_full: false, .. }) {
+        return error;
     }
-    let line = |finding: &Finding| {
-        let how = if finding.is_mended { "mended" } else { "REMAINS" };
-        format!("{how}: {}\n", finding.what)
+    let root = root.display();
+    Error::Store(format!(
+        "{error}: move {root}/sps.db, sps.db-wal and sps.db-shm away, and run sps fsck --rebuild --store {root}"
+    ))
+}
+
+/// Removes a database that is not finished.
+fn remove(path: &Path) -> Result<()> {
+    for beside in BESIDE {
+        let path = with_suffix(path, beside);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", &path, error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Gives a registry that was made again its name. What is left of the one before would be taken for its log.
+fn put_in_place(root: &Path, unfinished: &Path, finished: &Path) -> Result<()> {
+    let rename = |from: &Path, to: &Path| match std::fs::rename(from, to) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io("rename", from, error))
+        }
+        Ok(()) | Err(_) => Ok(()),
     };
-    let mut text: String = findings.iter().map(line).collect();
-    if findings.is_empty() {
-        text.push_str("the store is whole\n");
+    for beside in BESIDE.iter().filter(|beside| !beside.is_empty()) {
+        let left = with_suffix(finished, beside);
+        rename(&left, &with_suffix(&left, ".lost"))?;
     }
-    text
+    finish(root, unfinished, finished)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> std::path::PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// What was found so far. For people each thing is told at once, as looking takes long.
+#[derive(Default)]
+struct Report {
+    is_json: bool,
+    findings: Vec<serde_json::Value>,
+    found: u64,
+    left: u64,
+    /// Why something could not be told.
+    fault: Option<Error>,
+}
+
+impl Report {
+    fn take(&mut self, finding: Finding) {
+        self.found += 1;
+        self.left += u64::from(!finding.is_mended);
+        if !self.is_json {
+            let how = if finding.is_mended { "mended" } else { "REMAINS" };
+            if let Err(error) = print(&format!("{how}: {}\n", finding.what)) {
+                self.fault.get_or_insert(error);
+            }
+        } else if self.findings.len() < TOLD_MAX {
+            let value = serde_json::json!({"what": finding.what, "mended": finding.is_mended});
+            self.findings.push(value);
+        }
+    }
+
+    fn end(&mut self) -> Result<()> {
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
+        if self.is_json {
+            let findings = std::mem::take(&mut self.findings);
+            let value = serde_json::json!({"findings": findings, "remaining": self.left});
+            return print(&format!("{value}\n"));
+        }
+        if self.found == 0 { print("the store is whole\n") } else { Ok(()) }
+    }
 }

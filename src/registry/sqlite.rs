@@ -20,6 +20,7 @@ use crate::lifecycle::{Status, TaskStatus};
 use crate::task::{Task, TaskNumber};
 
 mod ask;
+mod beside;
 mod change;
 #[cfg(test)]
 mod plan;
@@ -67,7 +68,7 @@ impl SqliteRegistry {
     /// # Errors
     /// It can't be read, or the copy can't be written.
     pub fn snapshot(path: &Path, copy: &Path) -> Result<()> {
-        let connection = open_again(path)?;
+        let connection = beside::open(path)?;
         let copy = copy.to_str().ok_or_else(|| Error::Usage("the path is no text".into()))?;
         connection.execute("VACUUM INTO ?1", [copy]).map(|_| ()).map_err(registry_error)
     }
@@ -78,7 +79,7 @@ impl SqliteRegistry {
     /// It can't be read.
     pub fn peek(path: &Path, id: ImageId) -> Result<Option<Image>> {
         let sql = format!("SELECT {COLUMNS} FROM images i WHERE i.id = ?1");
-        let connection = open_again(path)?;
+        let connection = beside::open(path)?;
         connection
             .query_row(&sql, params![id.as_bytes()], image_of)
             .optional()

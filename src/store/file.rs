@@ -107,6 +107,13 @@ impl StoreFile {
         Ok(())
     }
 
+    /// Becomes the same as `source` without copying, as reflinks do. Answers whether the filesystem offers
+    /// that; if not, nothing has changed.
+    #[must_use]
+    pub fn share(&self, source: &Self) -> bool {
+        rustix::fs::ioctl_ficlone(&self.file, &source.file).is_ok()
+    }
+
     /// Makes the file `size_bytes` long, with a hole at its end if it grows.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use super::{Space, Store, StoreFile};
 use crate::error::{Error, Result};
@@ -24,7 +24,9 @@ use crate::image::{Digest, ImageId, Seal};
 mod lock;
 mod manifests;
 mod place;
+mod reserve;
 mod sealing;
+mod survey;
 
 use lock::Lock;
 use place::{refuse_foreign_filesystem, refuse_what_is_no_store};
@@ -34,15 +36,11 @@ const STAGING: &str = "staging";
 const MANIFESTS: &str = "manifests";
 const REGISTRY: &str = "sps.db";
 
+/// What the registry is called until all is there that it tells of: until then there is no store.
+const UNFINISHED: &str = "sps.db.part";
+
 /// A file that only takes room, to be given up when there is no other.
 const RESERVE: &str = "reserve";
-
-/// How much room that is.
-const RESERVE_BYTES: u64 = 4 << 20;
-
-/// How much of it is given at once: enough for the registry to say that something goes. Whoever fills the
-/// disk takes what is left of it.
-const RESERVE_STEP_BYTES: u64 = 256 << 10;
 
 /// The mode of data that is being written.
 const STAGED: u32 = 0o600;
@@ -123,6 +121,12 @@ impl LocalStore {
     #[must_use]
     pub fn registry_path(&self) -> PathBuf {
         self.root.join(REGISTRY)
+    }
+
+    /// Where a registry is made that is not to be found before it is finished.
+    #[must_use]
+    pub fn unfinished_registry_path(&self) -> PathBuf {
+        self.root.join(UNFINISHED)
     }
 
     fn staging_path(&self, id: ImageId) -> PathBuf {
@@ -241,7 +245,7 @@ impl Store for LocalStore {
     }
 
     fn discard_strays(&self, keep: &dyn Fn(ImageId) -> bool) -> Result<u64> {
-        let mut dropped = 0;
+        let mut dropped = self.drop_drafts(&mut |_| ())?;
         for path in self.entries(&self.root.join(STAGING))? {
             let id = path.file_name().and_then(|name| name.to_str()).and_then(ImageId::parse);
             if !id.is_some_and(keep) {
@@ -293,7 +297,8 @@ impl Store for LocalStore {
     }
 
     fn each_sealed(&self, visit: &mut dyn FnMut(Digest) -> Result<()>) -> Result<()> {
-        for directory in self.entries(&self.root.join(BLOBS))? {
+        let directories = self.entries(&self.root.join(BLOBS))?.into_iter();
+        for directory in directories.filter(|path| path.is_dir()) {
             for path in self.entries(&directory)? {
                 let name = path.file_name().and_then(|name| name.to_str());
                 match name.and_then(Digest::parse) {
@@ -317,37 +322,24 @@ impl Store for LocalStore {
         self.read_manifests(visit)
     }
 
+    fn manifest(&self, id: ImageId) -> Result<Option<String>> {
+        self.read_manifest(id)
+    }
+
+    fn staged_names(&self) -> Result<Vec<String>> {
+        self.names_in(&self.root.join(STAGING))
+    }
+
+    fn tidy(&self, tell: &mut dyn FnMut(String, bool)) -> Result<()> {
+        self.tidy_files(tell)
+    }
+
     fn keep_reserve(&self) {
-        if self.is_reserved.load(Ordering::Acquire) {
-            return;
-        }
-        let path = self.root.join(RESERVE);
-        let kept = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .and_then(|file| {
-                let all = rustix::fs::FallocateFlags::empty();
-                rustix::fs::fallocate(&file, all, 0, RESERVE_BYTES).map_err(Into::into)
-            });
-        match kept {
-            Ok(()) => self.is_reserved.store(true, Ordering::Release),
-            Err(error) => log::debug!("op=keep_reserve: {error}"),
-        }
+        self.fill_reserve();
     }
 
     fn yield_reserve(&self) {
-        self.is_reserved.store(false, Ordering::Release);
-        let path = self.root.join(RESERVE);
-        let yielded = File::options().write(true).open(&path).and_then(|file| {
-            let kept = file.metadata()?.len();
-            file.set_len(kept.saturating_sub(RESERVE_STEP_BYTES))
-        });
-        if let Err(error) = yielded {
-            log::debug!("op=yield_reserve: {error}");
-        }
+        self.shrink_reserve();
     }
 
     fn space(&self) -> Result<Space> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::{Sandbox, run, text};
+use crate::support::{ALICE, Sandbox, run, text};
 
 fn backup(sandbox: &Sandbox, to: &str) -> (String, bool) {
     let mut command = sandbox.sps();
@@ -114,10 +114,104 @@ fn a_copy_is_made_in_a_new_place_and_is_no_store_until_it_is_whole() {
     fs::remove_file(&blob).expect("gone");
     fs::write(&blob, vec![0; 100_000]).expect("damaged");
     let (said, is_done) = backup(&sandbox, "damaged");
-    assert!(!is_done && said.contains("not whole"), "{said}");
+    assert!(!is_done && said.contains("not whole") && said.contains("(a)"), "{said}");
     restore(&sandbox, "damaged");
     assert_eq!(
         (sandbox.names("active"), sandbox.names("deactivated")),
         (vec!["b".into()], vec!["a".into()])
     );
+}
+
+// semantics: backup-refused
+#[test]
+fn a_backup_that_is_killed_leaves_no_store_and_the_source_as_it_was() {
+    let sandbox = Sandbox::new();
+    sandbox.source("small", 100_000);
+    sandbox.source("large", 3_000_000);
+    sandbox.ok("cp $F/small $M/active/small; cp $F/large $M/active/large");
+    // The kernel kills it when it comes to write more than a mebibyte.
+    let script = format!(
+        "ulimit -c 0 -f 1024; exec {} backup --store $S $F/half",
+        env!("CARGO_BIN_EXE_sps")
+    );
+    assert!(!sandbox.bash(&script).status.success());
+    assert_eq!(crate::support::count_files(&sandbox.file("half").join("blobs")), 1);
+    let output =
+        run(sandbox.sps().args(["mount", "--store"]).arg(sandbox.file("half")).arg(sandbox.root()));
+    assert!(!output.status.success(), "a half copy is no store");
+    sandbox.umount();
+    let output =
+        run(sandbox.sps().args(["mount", "--store"]).arg(sandbox.file("half")).arg(sandbox.root()));
+    assert!(text(&output).contains("half a store"), "{}", text(&output));
+    sandbox.audit();
+    let (said, is_done) = backup(&sandbox, "half");
+    assert!(!is_done && said.contains("not empty"), "{said}");
+    // What is there of it can be had all the same.
+    let output =
+        run(sandbox.sps().args(["fsck", "--rebuild", "--store"]).arg(sandbox.file("half")));
+    assert!(output.status.success(), "{}", text(&output));
+    sandbox.mount();
+    restore(&sandbox, "half");
+    assert_eq!(sandbox.names("active"), ["small"]);
+    sandbox.ok("cmp $F/small $M/active/small");
+}
+
+// semantics: backup-closed backup-in-flight
+#[test]
+fn what_was_closed_is_in_a_copy_and_what_is_under_way_is_cut_off() {
+    let sandbox = Sandbox::unmounted(&[]);
+    sandbox.source("x", 300_000);
+    assert!(sandbox.mount_failing_at("vote.recorded"));
+    sandbox.ok("echo work > $M/uploading/w");
+    let mut writer = sandbox
+        .bash_command("exec 3>$M/active/open; echo part >&3; exec sleep 60")
+        .spawn()
+        .expect("a writer");
+    crate::support::eventually("it is being written", || sandbox.names("saving") == ["open"]);
+    sandbox.bash("cp $F/x $M/active/x 2>/dev/null");
+    sandbox.wait_for_daemons_end();
+    writer.kill().expect("killed");
+    writer.wait().expect("ended");
+    let (said, is_done) = backup(&sandbox, "copy");
+    assert!(is_done && said.contains("1 images"), "{said}");
+    sandbox.bash("umount -l $M; rm -r $S; mv $F/copy $S");
+    sandbox.mount();
+    assert_eq!(sandbox.tree(), ["active/x", "killed/open", "uploading/w"].map(str::to_owned));
+    sandbox.ok("cmp $F/x $M/active/x; test \"$(cat $M/uploading/w)\" = work");
+    sandbox.umount();
+    sandbox.audit();
+}
+
+// semantics: backup-owner
+#[test]
+fn a_copy_is_its_store_s_owner_s_and_a_store_that_can_t_be_written_can_be_copied() {
+    let sandbox = Sandbox::new();
+    sandbox.source("a", 100_000);
+    sandbox.ok("cp $F/a $M/active/a");
+    let inside = run(sandbox
+        .sps()
+        .args(["backup", "--store"])
+        .arg(sandbox.store())
+        .arg(sandbox.store().join("copy")));
+    assert!(text(&inside).contains("in the store itself"), "{}", text(&inside));
+    sandbox.umount();
+    sandbox.ok(&format!("chown -R {ALICE}:{ALICE} $S; mkdir $F/ro"));
+    sandbox.ok("mount --bind $S $F/ro && mount -o remount,bind,ro $F/ro");
+    let output = run(sandbox
+        .sps()
+        .args(["backup", "--json", "--store"])
+        .arg(sandbox.file("ro"))
+        .arg(sandbox.file("copy")));
+    sandbox.ok("umount $F/ro");
+    assert!(output.status.success(), "{}", text(&output));
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&told["images"], &told["damaged"]), (&1.into(), &0.into()));
+    assert_eq!(sandbox.ok("find $F/copy -printf '%U\n' | sort -u"), format!("{ALICE}\n"));
+    restore_unmounted(&sandbox);
+    sandbox.ok("cmp $F/a $M/active/a");
+}
+
+fn restore_unmounted(sandbox: &Sandbox) {
+    sandbox.ok("rm -r $S; mv $F/copy $S");
+    sandbox.mount();
 }

@@ -1,6 +1,7 @@
 //! `sps fsck`: each kind of damage is found, mended where it can be, and told where it can't.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::support::{ALICE, Sandbox, names_in, run, text};
@@ -32,6 +33,15 @@ fn sandbox() -> Sandbox {
     sandbox
 }
 
+/// Where all sealed data is.
+fn blobs_of(store: &Path) -> Vec<PathBuf> {
+    let blobs = store.join("blobs");
+    let folders = names_in(&blobs).into_iter().map(|name| blobs.join(name));
+    folders
+        .flat_map(|folder| names_in(&folder).into_iter().map(move |name| folder.join(name)))
+        .collect()
+}
+
 fn manifest_of(sandbox: &Sandbox, path: &str) -> PathBuf {
     let id = sandbox.attribute(path, "id").expect("an id");
     sandbox.store().join("manifests").join(format!("{id}.json"))
@@ -42,7 +52,10 @@ fn manifest_of(sandbox: &Sandbox, path: &str) -> PathBuf {
 fn a_store_that_was_unmounted_is_whole_and_one_that_is_mounted_is_refused() {
     let sandbox = sandbox();
     let (said, is_whole) = fsck(&sandbox, &[]);
-    assert!(!is_whole && said.contains("in use by process"), "{said}");
+    assert!(
+        !is_whole && said.contains("is mounted") && said.contains("in use by process"),
+        "{said}"
+    );
     sandbox.umount();
     assert_eq!(fsck(&sandbox, &[]), ("the store is whole\n".into(), true));
     let (said, is_whole) = fsck(&sandbox, &["--json", "--quick", "--rebuild"]);
@@ -67,17 +80,46 @@ fn what_can_be_mended_is_mended_and_loses_nothing() {
     fs::write(store.join("staging/x"), "nobody's").expect("a stray");
     fs::remove_file(&manifest).expect("gone");
     fs::write(&other, "{\"half\": ").expect("cut short");
-    let stray = store.join("manifests").join("3f0b1c9e-1111-4a2b-8c3d-123456789abc.json");
-    fs::write(&stray, fs::read_to_string(&other).expect("text")).expect("a stray");
+    fs::write(manifest.with_extension("json.new"), "{\"half\": ").expect("half a manifest");
+    let kept = store.join("manifests").join("3f0b1c9e-1111-4a2b-8c3d-123456789abc.json");
+    let writable = blobs_of(&store).pop().expect("data");
+    fs::set_permissions(&writable, PermissionsExt::from_mode(0o644)).expect("chmod");
     sql(&sandbox, "UPDATE totals SET images = 70, size_bytes = 3 WHERE status = 'active'");
     let (said, is_whole) = fsck(&sandbox, &[]);
     assert!(is_whole, "{said}");
-    for what in ["counts", "belonged to no image", "was not there", "could not be read", "removed"]
-    {
+    for what in [
+        "counts",
+        "content ab00",
+        "staging/x belonged to no image",
+        "was not there",
+        "could not be read",
+        "half a manifest",
+        "could be written",
+    ] {
         assert!(said.contains(what), "{what}: {said}");
     }
     assert!(!said.contains("REMAINS"), "{said}");
+    let mode = fs::metadata(&writable).expect("there").permissions().mode() & 0o777;
+    assert_eq!(mode, 0o400);
     assert_eq!(fsck(&sandbox, &[]), ("the store is whole\n".into(), true));
+    // A manifest that can't be read, of an image that nobody knows: there is nothing it could be of.
+    fs::write(&kept, "{\"half\": ").expect("a stray");
+    let (said, is_whole) = fsck(&sandbox, &[]);
+    assert!(is_whole && said.contains("names nothing"), "{said}");
+    // One that names other content than the record.
+    let text = fs::read_to_string(&manifest).expect("text");
+    let digest = blake3::hash(b"other").to_string();
+    let at = text.find("\"blake3\": \"").expect("a digest") + 11;
+    fs::write(&manifest, format!("{}{digest}{}", &text[..at], &text[at + 64..])).expect("other");
+    let (said, is_whole) = fsck(&sandbox, &[]);
+    assert!(is_whole && said.contains("named other content"), "{said}");
+    assert_eq!(fs::read_to_string(&manifest).expect("text"), text);
+    for stranger in ["blobs/mine", "manifests/mine"] {
+        fs::write(store.join(stranger), "mine").expect("somebody's");
+        let (said, is_whole) = fsck(&sandbox, &[]);
+        assert!(!is_whole && said.contains(&format!("{stranger} is no file of sps")), "{said}");
+        fs::remove_file(store.join(stranger)).expect("still there");
+    }
     sandbox.mount();
     sandbox.ok("cmp $F/a $M/active/a; cmp $F/b $M/active/b; test -e $M/pending_delete/t");
     assert!(fs::read_to_string(&manifest).expect("written").contains("gold"));
@@ -225,7 +267,8 @@ fn an_older_registry_put_back_over_newer_data_loses_nothing() {
     copy_registry(&sandbox.store(), &saved);
     sandbox.mount();
     sandbox.source("new", 400_000);
-    sandbox.ok("cp $F/new $M/active/new; cp $F/new $M/active/a; setfattr -n user.sps.tags -v later $M/active/new");
+    sandbox.ok("cp $F/new $M/active/new; cp $F/new $M/active/a; setfattr -n user.sps.tags -v later $M/active/new
+                cp $F/b $M/active/twin");
     sandbox.umount();
     put_back(&sandbox, &saved);
     sandbox.mount();
@@ -237,8 +280,158 @@ fn an_older_registry_put_back_over_newer_data_loses_nothing() {
     let (said, is_whole) = fsck(&sandbox, &["--rebuild"]);
     assert!(is_whole, "{said}");
     sandbox.mount();
-    assert_eq!(sandbox.names("active"), ["a", "b", "new"]);
+    assert_eq!(sandbox.names("active"), ["a", "b", "new", "twin"]);
     assert_eq!(sandbox.attribute("active/new", "tags").as_deref(), Some("later"));
     // What had replaced another one has its name again.
     sandbox.ok("cmp $F/new $M/active/a; cmp $F/new $M/active/new; cmp <(stat -c %s $F/a) <(stat -c %s $M/pending_delete/a)");
+}
+
+fn lose_registry(sandbox: &Sandbox) {
+    for file in ["sps.db", "sps.db-wal", "sps.db-shm"] {
+        let _ = fs::remove_file(sandbox.store().join(file));
+    }
+}
+
+// semantics: rebuild-keeps
+#[test]
+fn data_that_no_manifest_names_is_kept_when_the_registry_is_lost() {
+    let sandbox = sandbox();
+    let (gone, cut) = (manifest_of(&sandbox, "active/a"), manifest_of(&sandbox, "active/b"));
+    sandbox.ok("echo work > $M/uploading/w; touch $M/queued/q");
+    // A daemon that died leaves a log, which is of no use without its database.
+    sandbox.kill_daemon();
+    fs::remove_file(sandbox.store().join("sps.db")).expect("lost");
+    fs::remove_file(&gone).expect("gone");
+    fs::write(&cut, "{\"half\": ").expect("cut short");
+    let (said, is_whole) = fsck(&sandbox, &["--rebuild"]);
+    assert!(is_whole && said.contains("had no name"), "{said}");
+    assert_eq!(fsck(&sandbox, &[]), ("the store is whole\n".into(), true));
+    sandbox.mount();
+    let found = sandbox.names("deactivated");
+    assert!(found.len() == 2 && found.iter().all(|name| name.starts_with("recovered-")));
+    let digest = |name: &str| blake3::hash(&fs::read(sandbox.path(name)).expect("data"));
+    let mut data: Vec<_> =
+        found.iter().map(|name| digest(&format!("deactivated/{name}"))).collect();
+    data.sort_by_key(|digest| *digest.as_bytes());
+    let mut right = ["a", "b"]
+        .map(|name| blake3::hash(&fs::read(sandbox.file(name)).expect("a source")))
+        .to_vec();
+    right.sort_by_key(|digest| *digest.as_bytes());
+    assert_eq!(data, right);
+    sandbox
+        .ok("test \"$(cat $M/uploading/recovered-*)\" = work; mv $M/pending_delete/t $M/active/");
+}
+
+// semantics: rebuild-damage
+#[test]
+fn an_image_whose_data_is_lost_with_the_registry_is_told_and_withheld() {
+    let sandbox = sandbox();
+    let blob = blob(&sandbox, "a");
+    sandbox.umount();
+    lose_registry(&sandbox);
+    fs::remove_file(&blob).expect("gone");
+    let (said, is_whole) = fsck(&sandbox, &["--rebuild"]);
+    assert!(!is_whole && said.contains("(a): damaged"), "{said}");
+    sandbox.mount();
+    assert_eq!(
+        (sandbox.names("active"), sandbox.names("deactivated")),
+        (vec!["b".into()], vec!["a".into()])
+    );
+    sandbox.ok("rm $M/deactivated/a; cp $F/a $M/active/a");
+    sandbox.umount();
+    assert_eq!(fsck(&sandbox, &[]), ("the store is whole\n".into(), true));
+}
+
+// semantics: rebuild
+#[test]
+fn of_manifests_with_one_name_the_newest_has_it() {
+    let sandbox = sandbox();
+    sandbox.ok("cp $F/b $M/active/a");
+    sandbox.umount();
+    lose_registry(&sandbox);
+    sandbox.ok(
+        "sed -i 's/\"status\": \"pending_delete\"/\"status\": \"active\"/' $S/manifests/*.json",
+    );
+    let (said, is_whole) = fsck(&sandbox, &["--rebuild"]);
+    assert!(is_whole, "{said}");
+    sandbox.mount();
+    assert_eq!(sandbox.tree(), ["active/a", "active/b", "active/t", "pending_delete/a"]);
+    sandbox.ok("cmp $F/b $M/active/a; mv -f $M/pending_delete/a $M/active/a; cmp $F/a $M/active/a");
+}
+
+// semantics: fsck-registry
+#[test]
+fn a_registry_that_is_broken_is_told_with_what_to_do() {
+    for (script, is_database) in [
+        ("dd if=/dev/urandom of=$S/sps.db bs=4096 seek=1 count=9 conv=notrunc status=none", true),
+        ("echo nonsense > $S/sps.db", false),
+    ] {
+        let sandbox = sandbox();
+        sandbox.umount();
+        sandbox.ok(script);
+        let (said, is_whole) = fsck(&sandbox, &[]);
+        assert!(!is_whole && said.contains("--rebuild") && said.contains("away"), "{said}");
+        assert!(is_database || said.contains("not a database"), "{said}");
+        sandbox.ok("mv $S/sps.db $S/sps.db.broken; rm -f $S/sps.db-wal $S/sps.db-shm");
+        let (said, is_whole) = fsck(&sandbox, &["--rebuild"]);
+        assert!(is_whole, "{said}");
+        sandbox.mount();
+        sandbox.ok("cmp $F/a $M/active/a; cmp $F/b $M/active/b; ls $M/pending_delete/t");
+    }
+}
+
+// semantics: older-registry
+#[test]
+fn data_whose_manifest_can_t_be_read_is_kept_under_an_older_registry() {
+    let sandbox = sandbox();
+    sandbox.umount();
+    let saved = sandbox.file("saved");
+    fs::create_dir(&saved).expect("a folder");
+    copy_registry(&sandbox.store(), &saved);
+    sandbox.mount();
+    sandbox.source("new", 400_000);
+    sandbox.ok("cp $F/new $M/active/new");
+    let manifest = manifest_of(&sandbox, "active/new");
+    sandbox.umount();
+    lose_registry(&sandbox);
+    copy_registry(&saved, &sandbox.store());
+    fs::write(&manifest, "").expect("cut short");
+    sandbox.mount();
+    crate::support::eventually("it is told", || sandbox.log().contains("They are kept"));
+    sandbox.umount();
+    let (said, is_whole) = fsck(&sandbox, &[]);
+    assert!(!is_whole && said.contains("can't be read") && said.contains("--rebuild"), "{said}");
+    let (said, is_whole) = fsck(&sandbox, &["--rebuild"]);
+    assert!(is_whole, "{said}");
+    sandbox.mount();
+    sandbox.ok("cmp $F/new $M/deactivated/recovered-*");
+    sandbox.umount();
+    sandbox.audit();
+}
+
+// semantics: fsck-settles
+#[test]
+fn what_a_daemon_left_half_done_is_settled_and_told() {
+    let sandbox = Sandbox::unmounted(&[]);
+    sandbox.source("x", 300_000);
+    assert!(sandbox.mount_failing_at("vote.recorded"));
+    sandbox.bash("cp $F/x $M/active/x 2>/dev/null");
+    sandbox.wait_for_daemons_end();
+    let (said, is_whole) = fsck(&sandbox, &[]);
+    assert!(is_whole && said.contains("(x) was saving: it is active"), "{said}");
+    assert_eq!(fsck(&sandbox, &[]), ("the store is whole\n".into(), true));
+    sandbox.mount();
+    sandbox.ok("cmp $F/x $M/active/x");
+}
+
+// semantics: fsck-whole
+#[test]
+fn images_whose_data_lies_elsewhere_are_no_fault() {
+    let sandbox = Sandbox::unmounted(&[]);
+    sandbox.source("far", 100_000);
+    sandbox.ok("mkdir -m 700 $S; echo \"location_root = '$F'\" > $S/config.toml");
+    sandbox.mount();
+    sandbox.ok("ln -s $F/far $M/active/far; cmp $F/far $M/active/far");
+    sandbox.umount();
+    assert_eq!(fsck(&sandbox, &[]), ("the store is whole\n".into(), true));
 }

@@ -2,12 +2,15 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
 use super::{LocalStore, MANIFESTS};
 use crate::error::Result;
 use crate::image::ImageId;
+
+/// How the name of a manifest ends that is not whole yet and is to take the place of another.
+const DRAFT: &str = "json.new";
 
 impl LocalStore {
     pub(super) fn write_manifest(&self, id: ImageId, text: &str) -> Result<()> {
@@ -23,7 +26,7 @@ impl LocalStore {
                 .map_err(self.failed("write", &path))?;
             return self.sync_directory(&self.root.join(MANIFESTS));
         }
-        let draft = path.with_extension("json.new");
+        let draft = path.with_extension(DRAFT);
         File::options()
             .write(true)
             .create(true)
@@ -55,5 +58,28 @@ impl LocalStore {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn read_manifest(&self, id: ImageId) -> Result<Option<String>> {
+        let path = self.manifest_path(id);
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(String::from_utf8(bytes).unwrap_or_default())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed("read", &path)(error)),
+        }
+    }
+
+    /// Drops what a crash left of manifests that were written; the ones that were there stand. Answers how
+    /// many files that were, and tells of each.
+    pub(super) fn drop_drafts(&self, tell: &mut dyn FnMut(String)) -> Result<u64> {
+        let mut dropped = 0;
+        for path in self.entries(&self.root.join(MANIFESTS))? {
+            if path.to_str().is_some_and(|path| path.ends_with(&format!(".{DRAFT}"))) {
+                self.remove(&path)?;
+                tell(self.name_of(&path));
+                dropped += 1;
+            }
+        }
+        Ok(dropped)
     }
 }

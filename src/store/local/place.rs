@@ -1,8 +1,9 @@
 //! Whether a directory can be a store: what it holds, and what filesystem it is on.
 
+use std::ffi::OsString;
 use std::path::Path;
 
-use super::{BLOBS, MANIFESTS, REGISTRY, RESERVE, STAGING};
+use super::{BLOBS, MANIFESTS, REGISTRY, RESERVE, STAGING, UNFINISHED};
 use crate::error::{Error, Result};
 
 /// What a directory may hold that is to become a store.
@@ -22,9 +23,22 @@ pub(super) fn refuse_what_is_no_store(root: &Path, is_rebuilt: bool) -> Result<(
     if has(REGISTRY) {
         return Ok(());
     }
+    if has(UNFINISHED) && !is_rebuilt {
+        let root = root.display();
+        return Err(Error::Store(format!(
+            "{root} is half a store: a backup or a rebuild did not come to its end. Make the backup again, or \
+             run sps fsck --rebuild --store {root} for what is there"
+        )));
+    }
     let parts = [BLOBS, STAGING, MANIFESTS];
-    let foreign =
-        names.iter().find(|name| !HARMLESS.iter().chain(&parts).any(|known| *name == *known));
+    // What is left of a registry that is lost.
+    let is_left = |name: &OsString| {
+        is_rebuilt && name.to_str().is_some_and(|name| name.starts_with(REGISTRY))
+    };
+    let is_known = |name: &OsString| {
+        is_left(name) || HARMLESS.iter().chain(&parts).any(|known| *name == *known)
+    };
+    let foreign = names.iter().find(|name| !is_known(name));
     if let Some(name) = foreign {
         return Err(Error::Store(format!(
             "{} is not a store: it has no sps.db, but {}. Choose an empty directory with --store",
