@@ -150,8 +150,10 @@ impl Shared {
         for session in self.uploads.sessions() {
             let left = stall_time.saturating_sub(session.idle());
             let is_begun = session.live().size_bytes > 0 && !session.is_staging();
-            // Whoever is being written for waits for the disk, not for a writer.
-            if !is_begun || session.is_busy() || session.is_writing() {
+            // One that is being written waits for the disk, not for a writer; and what was closed well is safe,
+            // whoever else has it open.
+            let is_waiting = session.state.try_lock().is_some_and(|state| state.seal.is_none());
+            if !is_begun || session.is_busy() || !is_waiting {
                 continue;
             }
             if left > Duration::ZERO {
