@@ -177,9 +177,7 @@ fn a_registry_that_is_lost_is_made_again_from_the_manifests() {
     let before =
         ["active", "deactivated", "pending_delete"].map(|folder| described(&sandbox, folder));
     sandbox.umount();
-    for file in ["sps.db", "sps.db-wal", "sps.db-shm"] {
-        let _ = fs::remove_file(sandbox.store().join(file));
-    }
+    lose_registry(&sandbox);
     let (said, _) = sandbox.try_mount();
     assert!(said.contains("--rebuild"), "{said}");
     let (said, is_whole) = fsck(&sandbox, &[]);
@@ -210,10 +208,18 @@ fn a_manifest_follows_its_image_though_the_daemon_is_killed_in_between() {
     });
 }
 
+/// Keeps the registry as it is now, and goes on.
+fn save_registry(sandbox: &Sandbox) -> PathBuf {
+    sandbox.umount();
+    let saved = sandbox.file("saved");
+    fs::create_dir(&saved).expect("a folder");
+    copy_registry(&sandbox.store(), &saved);
+    sandbox.mount();
+    saved
+}
+
 fn put_back(sandbox: &Sandbox, saved: &Path) {
-    for file in ["sps.db", "sps.db-wal", "sps.db-shm"] {
-        let _ = fs::remove_file(sandbox.store().join(file));
-    }
+    lose_registry(sandbox);
     copy_registry(saved, &sandbox.store());
 }
 
@@ -221,11 +227,7 @@ fn put_back(sandbox: &Sandbox, saved: &Path) {
 #[test]
 fn what_an_older_registry_does_not_know_is_never_removed_though_its_content_is_known() {
     let sandbox = sandbox();
-    sandbox.umount();
-    let saved = sandbox.file("saved");
-    fs::create_dir(&saved).expect("a folder");
-    copy_registry(&sandbox.store(), &saved);
-    sandbox.mount();
+    let saved = save_registry(&sandbox);
     sandbox.ok("cp $M/active/a $M/active/copy; setfattr -n user.sps.tags -v later $M/active/a; mv $M/active/b $M/deactivated/");
     sandbox.umount();
     put_back(&sandbox, &saved);
@@ -261,11 +263,7 @@ fn copy_registry(store: &Path, to: &Path) {
 #[test]
 fn an_older_registry_put_back_over_newer_data_loses_nothing() {
     let sandbox = sandbox();
-    sandbox.umount();
-    let saved = sandbox.file("saved");
-    fs::create_dir(&saved).expect("a folder");
-    copy_registry(&sandbox.store(), &saved);
-    sandbox.mount();
+    let saved = save_registry(&sandbox);
     sandbox.source("new", 400_000);
     sandbox.ok("cp $F/new $M/active/new; cp $F/new $M/active/a; setfattr -n user.sps.tags -v later $M/active/new
                 cp $F/b $M/active/twin");
@@ -384,17 +382,12 @@ fn a_registry_that_is_broken_is_told_with_what_to_do() {
 #[test]
 fn data_whose_manifest_can_t_be_read_is_kept_under_an_older_registry() {
     let sandbox = sandbox();
-    sandbox.umount();
-    let saved = sandbox.file("saved");
-    fs::create_dir(&saved).expect("a folder");
-    copy_registry(&sandbox.store(), &saved);
-    sandbox.mount();
+    let saved = save_registry(&sandbox);
     sandbox.source("new", 400_000);
     sandbox.ok("cp $F/new $M/active/new");
     let manifest = manifest_of(&sandbox, "active/new");
     sandbox.umount();
-    lose_registry(&sandbox);
-    copy_registry(&saved, &sandbox.store());
+    put_back(&sandbox, &saved);
     fs::write(&manifest, "").expect("cut short");
     sandbox.mount();
     crate::support::eventually("it is told", || sandbox.log().contains("They are kept"));
