@@ -20,6 +20,7 @@ mod change;
 mod checksums;
 mod clock;
 mod convert;
+mod each;
 mod fsck;
 mod import;
 mod keeper;

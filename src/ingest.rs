@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::image::{Algorithm, Checksums, Seal};
-use crate::inspect::{self, Verdict};
+use crate::inspect::{self, Found, Verdict};
 use crate::store::{Extent, Seek, StoreFile};
 
 mod checksums;
@@ -247,8 +247,7 @@ impl Upload {
         if self.streamed_bytes != self.size_bytes {
             self.stream_file(watch)?;
         }
-        let verdict = inspect::inspect(self.staged.as_ref(), self.size_bytes)
-            .map_err(|error| Error::io("read", self.staged.name(), error))?;
+        let verdict = inspected(&self.staged, self.size_bytes)?;
         let (format, virtual_size_bytes, refusal) = match verdict {
             Verdict::Sound(found) => (found.format, Some(found.virtual_size_bytes), None),
             Verdict::Refused { format, reason } => (format, None, Some(reason)),
@@ -302,6 +301,21 @@ impl Upload {
         }
         Ok(())
     }
+}
+
+/// What is found in a file that nobody uploads, and is whole and safe to use.
+///
+/// # Errors
+/// It is not, or can't be read.
+pub fn sound(file: &StoreFile) -> Result<Found> {
+    match inspected(file, file.size_bytes()?)? {
+        Verdict::Sound(found) => Ok(found),
+        Verdict::Refused { reason, .. } => Err(Error::Rejected(reason)),
+    }
+}
+
+fn inspected(file: &StoreFile, size_bytes: u64) -> Result<Verdict> {
+    inspect::inspect(file, size_bytes).map_err(|error| Error::io("read", file.name(), error))
 }
 
 /// The first `length` bytes of `buffer`, or all of it if it is shorter.

@@ -77,6 +77,21 @@ pub struct Total {
     pub size_bytes: u64,
 }
 
+impl Total {
+    /// Bytes that all images hold.
+    #[must_use]
+    pub fn held_bytes(all: &[Self]) -> u64 {
+        all.iter().map(|total| total.size_bytes).sum()
+    }
+
+    /// How many images hold data, or will.
+    #[must_use]
+    pub fn counted(all: &[Self]) -> u64 {
+        let counted = all.iter().filter(|total| total.status.is_counted());
+        counted.map(|total| total.images).sum()
+    }
+}
+
 /// What keeps the records.
 pub trait Registry: Send + Sync {
     /// Records a new image.

@@ -7,16 +7,14 @@
 use std::sync::Arc;
 
 use super::clock::now;
+use super::each::each_image;
 use super::manifest::Manifest;
 use crate::error::{Error, Result};
-use crate::image::{Content, Image, ImageId, ImageNumber, Moment, Seal, StoreTime};
+use crate::image::{Content, Image, ImageId, Moment, Seal, StoreTime};
 use crate::ingest::Upload;
 use crate::lifecycle::{Decision, Event, Status, Subject, decide};
 use crate::registry::{Change, Registry};
 use crate::store::{Store, StoreFile};
-
-/// Records that are read at once.
-const PAGE: u32 = 256;
 
 /// How often data is looked for that moves between staging and its name meanwhile.
 const LOOKS_MAX: u32 = 8;
@@ -57,21 +55,14 @@ impl Copying<'_> {
     /// One of the stores can't be read or written. Data that is damaged is told in what is answered.
     pub fn run(&self) -> Result<Backup> {
         let mut backup = Backup::default();
-        let mut after = ImageNumber::new(0);
-        loop {
-            let page = self.registry.page(None, after, PAGE)?;
-            let Some(last) = page.last() else { return Ok(backup) };
-            after = last.image.number;
-            for image in page.into_iter().map(|listed| listed.image) {
-                match image.content {
-                    Content::Sealed(seal) => self.copy_image(&image, &seal, &mut backup)?,
-                    Content::Absent | Content::Staged if image.status.keeps_staged_data() => {
-                        self.copy_staged(&image)?;
-                    }
-                    Content::Absent | Content::Staged | Content::Located(_) | Content::Gone(_) => {}
-                }
+        each_image(self.registry, None, &mut |image| match image.content {
+            Content::Sealed(seal) => self.copy_image(&image, &seal, &mut backup),
+            Content::Absent | Content::Staged if image.status.keeps_staged_data() => {
+                self.copy_staged(&image)
             }
-        }
+            Content::Absent | Content::Staged | Content::Located(_) | Content::Gone(_) => Ok(()),
+        })?;
+        Ok(backup)
     }
 
     fn copy_image(&self, image: &Image, seal: &Seal, backup: &mut Backup) -> Result<()> {

@@ -7,8 +7,8 @@ use super::import::New;
 use super::{Catalog, Shared};
 use crate::error::{Error, Result};
 use crate::image::{DiskFormat, Image, ImageId, Ownership};
-use crate::ingest::{Upload, Watch};
-use crate::inspect::{self, Verdict};
+use crate::ingest::{Upload, Watch, sound};
+use crate::inspect::Found;
 use crate::lifecycle::Access;
 use crate::store::StoreFile;
 use crate::task::{Convert, Task, TaskInput};
@@ -50,8 +50,9 @@ impl Catalog {
         let image = self.by_id(convert.source)?.ok_or(Error::NotFound)?;
         must_read(&image, task.ownership)?;
         let private = task.id.as_image_id();
-        let source = self.shared.immutable(&image, private)?;
-        let done = self.convert_source(task, convert, (&image, &source), (watch, work));
+        let done = self.shared.immutable(&image, private, watch).and_then(|source| {
+            self.convert_source(task, convert, (&image, &source), (watch, work))
+        });
         self.shared.store.discard(private)?;
         done
     }
@@ -63,7 +64,7 @@ impl Catalog {
         (image, source): (&Image, &Arc<StoreFile>),
         (watch, work): (&dyn Fn(u8) -> Result<()>, &Work<'_>),
     ) -> Result<ImageId> {
-        let (from, virtual_size_bytes) = sound(source)?;
+        let Found { format: from, virtual_size_bytes } = sound(source)?;
         let target_bytes_max = self.shared.target_bytes_max(virtual_size_bytes);
         let new = New {
             made: convert.image,
@@ -92,13 +93,18 @@ impl Catalog {
 impl Shared {
     /// The data of an image that nobody can change while it is converted: of a file that lies elsewhere a copy,
     /// as what was inspected of that may be written to since.
-    fn immutable(&self, image: &Image, private: ImageId) -> Result<Arc<StoreFile>> {
+    fn immutable(
+        &self,
+        image: &Image,
+        private: ImageId,
+        watch: &dyn Fn(u8) -> Result<()>,
+    ) -> Result<Arc<StoreFile>> {
         let Some(located) = image.content.located() else { return self.open_data(image) };
         let file = self.open_located(located)?;
         self.store.discard(private)?;
         let mut copy = Upload::new(Arc::new(self.store.stage(private)?));
         self.check_size(located.fingerprint.size_bytes)?;
-        copy.take(&file, &|_| Ok(()))?;
+        copy.take(&file, &|_| watch(0))?;
         Ok(Arc::clone(copy.file()))
     }
 
@@ -116,14 +122,4 @@ pub(super) fn must_read(image: &Image, author: Ownership) -> Result<()> {
         Access::Empty | Access::Staged | Access::Nobody => false,
     };
     if may { Ok(()) } else { Err(Error::NoPermission("you may not read the image yourself")) }
-}
-
-/// The format and the size of the disk of an image that passes inspection, as it is now.
-fn sound(source: &StoreFile) -> Result<(DiskFormat, u64)> {
-    let verdict = inspect::inspect(source, source.size_bytes()?)
-        .map_err(|error| Error::io("read", source.name(), error))?;
-    match verdict {
-        Verdict::Sound(found) => Ok((found.format, found.virtual_size_bytes)),
-        Verdict::Refused { reason, .. } => Err(Error::Rejected(reason)),
-    }
 }

@@ -3,19 +3,15 @@
 //! What is mended loses nothing: data that a manifest names is adopted, not dropped, data that a manifest may
 //! have named which can't be read is kept, and data that is damaged is withheld, not removed.
 
-use super::{Parts, Policy, Shared, Verified};
+use super::each::each_image;
+use super::{Parts, Policy, Shared};
 use crate::error::Result;
-use crate::image::{
-    Content, Details, Image, ImageId, ImageName, ImageNumber, Moment, Ownership, StoreTime,
-};
+use crate::image::{Content, Details, ImageId, ImageName, Moment, Ownership, StoreTime};
 use crate::lifecycle::Status;
 use crate::registry::{Draft, Key};
 
 mod manifests;
 mod rebuild;
-
-/// Records that are read at once.
-const PAGE: u32 = 256;
 
 /// What to do about a record that is missing.
 const REBUILD: &str = "run sps fsck --rebuild";
@@ -84,13 +80,10 @@ pub fn check(parts: Parts, checkup: Checkup, tell: &mut Tell<'_>) -> Result<()> 
 fn half_done(parts: &Parts) -> Result<Vec<(ImageId, Status)>> {
     let mut found = Vec::new();
     for status in Status::ALL.into_iter().filter(|status| status.failure(false).is_some()) {
-        let mut after = ImageNumber::new(0);
-        loop {
-            let page = parts.registry.page(Some(status), after, PAGE)?;
-            let Some(last) = page.last() else { break };
-            after = last.image.number;
-            found.extend(page.into_iter().map(|listed| (listed.image.id, status)));
-        }
+        each_image(parts.registry.as_ref(), Some(status), &mut |image| {
+            found.push((image.id, status));
+            Ok(())
+        })?;
     }
     Ok(found)
 }
@@ -140,16 +133,6 @@ fn draft_of_found(id: ImageId, status: Status, created: Moment) -> Result<Draft>
 }
 
 impl Shared {
-    fn each_image(&self, visit: &mut dyn FnMut(Image) -> Result<()>) -> Result<()> {
-        let mut after = ImageNumber::new(0);
-        loop {
-            let page = self.registry.page(None, after, PAGE)?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = last.image.number;
-            page.into_iter().try_for_each(|listed| visit(listed.image))?;
-        }
-    }
-
     /// Tells what became of what was on its way. An import that goes on when the store is mounted is none.
     fn tell_settled(&self, half_done: Vec<(ImageId, Status)>, tell: &mut Tell<'_>) -> Result<()> {
         for (id, was) in half_done {
@@ -167,16 +150,10 @@ impl Shared {
 
     /// Looks at the data of every image, and reads it.
     fn check_data(&self, is_quick: bool, tell: &mut Tell<'_>) -> Result<()> {
-        self.each_image(&mut |image| {
-            let Content::Sealed(seal) = image.content else { return Ok(()) };
-            // Of images with the same content the first one stands for all.
-            let first = self.registry.holders(&seal.digest, 1)?.pop();
-            if !is_quick && first.is_some_and(|first| first.id == image.id) {
-                self.verify(&seal, &|_| Ok(()), &mut Verified::default())?;
-            }
-            Ok(())
-        })?;
-        self.each_image(&mut |image| {
+        if !is_quick {
+            self.verify_all(&|_| Ok(()))?;
+        }
+        each_image(self.registry.as_ref(), None, &mut |image| {
             let Content::Sealed(seal) = image.content else { return Ok(()) };
             let length = self.store.open(&seal.digest).and_then(|file| file.size_bytes());
             let fault = match length {

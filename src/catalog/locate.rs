@@ -12,8 +12,7 @@ use crate::image::{
     Algorithm, Checksums, Content, Details, Digest, Image, ImageId, ImageName, ImageNumber,
     Located, Ownership, Reader, Seal,
 };
-use crate::ingest::{Examined, Upload, Watch};
-use crate::inspect::{self, Verdict};
+use crate::ingest::{Examined, Upload, Watch, sound};
 use crate::lifecycle::{Event, Status};
 use crate::registry::Durability;
 use crate::store::StoreFile;
@@ -131,19 +130,15 @@ impl Shared {
         let file = self.locations.open(Path::new(path), reader)?;
         let fingerprint = file.fingerprint()?;
         self.check_size(fingerprint.size_bytes)?;
-        let verdict = inspect::inspect(&file, fingerprint.size_bytes)
-            .map_err(|error| Error::io("read", file.name(), error))?;
-        match verdict {
-            Verdict::Refused { reason, .. } => Err(Error::Rejected(reason)),
-            Verdict::Sound(found) => Ok(Located {
-                path: path.to_owned(),
-                reader,
-                fingerprint,
-                format: found.format,
-                virtual_size_bytes: Some(found.virtual_size_bytes),
-                digest: None,
-            }),
-        }
+        let found = sound(&file)?;
+        Ok(Located {
+            path: path.to_owned(),
+            reader,
+            fingerprint,
+            format: found.format,
+            virtual_size_bytes: Some(found.virtual_size_bytes),
+            digest: None,
+        })
     }
 
     fn add_location(&self, id: ImageId, actor: Actor, located: Located) -> Result<()> {

@@ -5,7 +5,7 @@
 
 use super::{Shared, UploadSession};
 use crate::error::{Error, Result};
-use crate::registry::Quota;
+use crate::registry::{Quota, Total};
 
 /// How far an upload grows between two looks at whether it still fits.
 const STEP_BYTES: u64 = 8 << 20;
@@ -63,11 +63,10 @@ impl Shared {
     /// What is used of the quota.
     pub(super) fn usage(&self) -> Result<Usage> {
         let totals = self.registry.totals()?;
-        let counted = totals.iter().filter(|total| total.status.is_counted());
         Ok(Usage {
             quota: self.policy.quota,
-            bytes: totals.iter().map(|total| total.size_bytes).sum(),
-            images: counted.map(|total| total.images).sum(),
+            bytes: Total::held_bytes(&totals),
+            images: Total::counted(&totals),
         })
     }
 }

@@ -3,15 +3,13 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use super::each::each_image;
 use super::{Catalog, Shared};
 use crate::error::{Error, Result};
-use crate::image::{Content, Image, ImageId, ImageNumber, Seal};
+use crate::image::{Content, Image, ImageId, Seal};
 use crate::ingest::{Upload, Watch};
 use crate::lifecycle::{Event, Status};
-use crate::registry::Durability;
-
-/// Images that are read from the registry at once.
-const PAGE: u32 = 64;
+use crate::registry::{Durability, Total};
 
 /// What came of verifying.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,39 +68,26 @@ fn percent(done: u64, all: u64) -> u8 {
 
 impl Shared {
     pub(super) fn verify_all(&self, watch: &dyn Fn(u8) -> Result<()>) -> Result<Verified> {
-        let registry = &self.registry;
-        let all: u64 = registry.totals()?.iter().map(|total| total.size_bytes).sum();
+        let all = Total::held_bytes(&self.registry.totals()?);
         let mut verified = Verified::default();
-        let mut after = ImageNumber::new(0);
-        loop {
-            let page = registry.page(None, after, PAGE)?;
-            let Some(last) = page.last() else { break };
-            after = last.image.number;
-            for image in page.into_iter().map(|listed| listed.image) {
-                if image.content.located().is_some() {
-                    self.verify_located(&image, watch, &mut verified)?;
-                    continue;
-                }
-                let Content::Sealed(seal) = image.content else { continue };
-                // Of images with the same content the first one stands for all.
-                let first = registry.holders(&seal.digest, 1)?.pop();
-                if first.is_none_or(|first| first.id != image.id) || is_in_motion(&image) {
-                    continue;
-                }
-                let before = verified.size_bytes;
-                let told = |done: u64| watch(percent(before + done, all));
-                self.verify(&seal, &told, &mut verified)?;
+        each_image(self.registry.as_ref(), None, &mut |image| {
+            if image.content.located().is_some() {
+                return self.verify_located(&image, watch, &mut verified);
             }
-        }
+            let Content::Sealed(seal) = image.content else { return Ok(()) };
+            // Of images with the same content the first one stands for all.
+            let first = self.registry.holders(&seal.digest, 1)?.pop();
+            if first.is_none_or(|first| first.id != image.id) || is_in_motion(&image) {
+                return Ok(());
+            }
+            let before = verified.size_bytes;
+            let told = |done: u64| watch(percent(before + done, all));
+            self.verify(&seal, &told, &mut verified)
+        })?;
         Ok(verified)
     }
 
-    pub(super) fn verify(
-        &self,
-        seal: &Seal,
-        watch: &Watch<'_>,
-        verified: &mut Verified,
-    ) -> Result<()> {
+    fn verify(&self, seal: &Seal, watch: &Watch<'_>, verified: &mut Verified) -> Result<()> {
         let stopped = RefCell::new(None);
         let told =
             |done| watch(done).inspect_err(|error| *stopped.borrow_mut() = Some(error.clone()));

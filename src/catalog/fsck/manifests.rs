@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::rebuild::knows;
 use super::{Checkup, REBUILD, Tell, mended, remains};
 use crate::catalog::Shared;
+use crate::catalog::each::each_image;
 use crate::catalog::manifest::Manifest;
 use crate::error::Result;
 use crate::image::{Content, Digest, ImageId};
@@ -111,7 +112,7 @@ impl Shared {
     /// Holds manifests against records: those that say something else are written again.
     fn check_manifests(&self, refused: &[ImageId], tell: &mut Tell<'_>) -> Result<()> {
         let mut outdated = 0_u64;
-        self.each_image(&mut |image| {
+        each_image(self.registry.as_ref(), None, &mut |image| {
             let Some(right) = Manifest::of(&image) else { return Ok(()) };
             let text = self.store.manifest(image.id)?;
             let found = text.as_deref().map(Manifest::parse);

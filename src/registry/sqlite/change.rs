@@ -14,13 +14,10 @@ const STRIKE: i64 = 256;
 /// Records a new image, and that it came.
 pub(super) fn create(connection: &Connection, draft: &Draft) -> Result<Image> {
     let image = record::insert(connection, draft).map_err(registry_error)?;
-    if let Some(most) = draft.quota_images {
-        let counted = totals(connection)?.into_iter().filter(|total| total.status.is_counted());
-        if counted.map(|total| total.images).sum::<u64>() > most {
-            return Err(Error::OverQuota(format!(
-                "there are {most} images, as many as there may be"
-            )));
-        }
+    if let Some(most) = draft.quota_images
+        && Total::counted(&totals(connection)?) > most
+    {
+        return Err(Error::OverQuota(format!("there are {most} images, as many as there may be")));
     }
     let transition = Transition {
         at: draft.created.at,
@@ -68,7 +65,7 @@ pub(super) fn commit(connection: &Connection, change: &Change) -> Result<()> {
             .map_err(registry_error)?;
     }
     let Some(most) = change.quota_bytes else { return Ok(()) };
-    let held = totals(connection)?.into_iter().map(|total| total.size_bytes).sum::<u64>();
+    let held = Total::held_bytes(&totals(connection)?);
     if held > most {
         return Err(Error::OverQuota(format!(
             "with it the images would hold {held} bytes, and {most} are allowed"
