@@ -126,7 +126,18 @@ fn seal_of(located: &Located) -> Seal {
 }
 
 impl Shared {
+    /// Looks at what is to be registered. Why it is refused stands in the log, as a tool shows a number only.
     fn look_at(&self, path: &str, reader: Reader) -> Result<Located> {
+        self.look_closely(path, reader).inspect_err(|error| {
+            log::warn!(
+                "path={path:?} op=locate uid={} errno={}: {error}",
+                reader.uid,
+                error.errno()
+            );
+        })
+    }
+
+    fn look_closely(&self, path: &str, reader: Reader) -> Result<Located> {
         let file = self.locations.open(Path::new(path), reader)?;
         let fingerprint = file.fingerprint()?;
         self.check_size(fingerprint.size_bytes)?;

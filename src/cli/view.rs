@@ -5,6 +5,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
+/// What the names of all attributes of sps begin with.
+const PREFIX: &str = "user.sps.";
+
 /// The longest value that is read.
 const VALUE_BYTES_MAX: usize = 64 << 10;
 
@@ -54,10 +57,19 @@ impl View {
     }
 }
 
+/// The names of the attributes that a path lists, without what all of them begin with.
+pub(super) fn attribute_names(path: &Path) -> Vec<String> {
+    let mut buffer = vec![0; VALUE_BYTES_MAX];
+    let length = rustix::fs::listxattr(path, &mut buffer).unwrap_or(0);
+    buffer.truncate(length);
+    let names = String::from_utf8(buffer).unwrap_or_default();
+    names.split('\0').filter_map(|name| name.strip_prefix(PREFIX)).map(str::to_owned).collect()
+}
+
 /// The value of `user.sps.NAME` of a path, if it has one.
 pub(super) fn attribute(path: &Path, name: &str) -> Option<String> {
     let mut buffer = vec![0; VALUE_BYTES_MAX];
-    let name = format!("user.sps.{name}");
+    let name = format!("{PREFIX}{name}");
     let length = rustix::fs::getxattr(path, name.as_str(), &mut buffer).ok()?;
     buffer.truncate(length);
     String::from_utf8(buffer).ok()

@@ -177,8 +177,23 @@ fn ls_and_show_tell_of_images_for_people_and_for_programs() {
     assert_eq!(status, Some(0), "{said}");
     let json: serde_json::Value = serde_json::from_str(&said).expect("JSON");
     assert_eq!(json["blake3"], blake3::hash(&[0; 2048]).to_string());
-    let output = run(sandbox.sps().arg("show").arg(root.join("active/zeros")));
-    assert!(text(&output).contains("2.0 KiB (2048 bytes)"), "{}", text(&output));
+    sandbox.ok("setfattr -n user.sps.tags -v lts,gold $M/active/zeros; setfattr -n user.sps.min_ram -v 512 $M/active/zeros
+                setfattr -n user.sps.property.os -v 'a\tb' $M/active/zeros");
+    let output = text(&run(sandbox.sps().arg("show").arg(root.join("active/zeros"))));
+    for word in [
+        "size         2.0 KiB (2048 bytes)",
+        "virtual_size 2.0 KiB",
+        "tags         lts,gold",
+        "512 MiB",
+        "property.os  a\\tb",
+    ] {
+        assert!(output.contains(word), "{word}: {output}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&show("active/zeros", "--json").0).expect("JSON");
+    assert_eq!(json["virtual_size"], 2048);
+    assert_eq!(json["tags"], serde_json::json!(["lts", "gold"]));
+    assert_eq!(json["properties"]["os"], "a\tb");
     assert_eq!(show("active/none", "--json").1, Some(1));
     assert_eq!(show("active", "--json").1, Some(2));
     for words in [&["ls", "--status", "nonsense"][..], &["unheard-of"], &["show"]] {

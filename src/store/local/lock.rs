@@ -42,9 +42,9 @@ impl Lock {
                     Ok(_) => holder.trim(),
                     Err(_) => "?",
                 };
+                let store = path.parent().unwrap_or(path).display();
                 return Err(Error::Busy(format!(
-                    "the store of {} is in use by process {holder}: unmount it there first",
-                    path.display()
+                    "the store {store} is in use by process {holder}: unmount it there first"
                 )));
             }
             Err(error) => return Err(Error::io("lock", path, error)),

@@ -105,6 +105,7 @@ fn what_may_not_be_used_is_refused_and_leaves_nothing() {
             &format!("touch $M/queued/x; setfattr -n user.sps.locations -v {target} $M/queued/x"),
             word,
         );
+        assert!(sandbox.log().contains("op=locate"), "why stands in the log");
         assert_eq!(sandbox.tree(), ["active/taken", "queued/x"], "{target}");
         sandbox.ok("rm $M/queued/x; rm $M/deleted/x");
     }
