@@ -19,6 +19,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::{Space, Store, StoreFile};
 use crate::error::{Error, Result};
+use crate::failpoint::{Failpoint, hit};
 use crate::image::{Digest, ImageId, Seal};
 
 mod lock;
@@ -166,9 +167,12 @@ impl LocalStore {
         }
     }
 
-    fn remove(&self, path: &Path) -> Result<()> {
+    fn remove(&self, path: &Path, done: Failpoint) -> Result<()> {
         match std::fs::remove_file(path) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                hit(done);
+                Ok(())
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(self.failed("remove", path)(error)),
         }
@@ -195,6 +199,7 @@ impl Store for LocalStore {
             .mode(STAGED)
             .open(&path)
             .map_err(self.failed("create", &path))?;
+        hit(Failpoint::StoreStaged);
         Ok(StoreFile::new(file, self.name_of(&path)))
     }
 
@@ -208,6 +213,7 @@ impl Store for LocalStore {
             .mode(STAGED)
             .open(&path)
             .map_err(self.failed("open", &path))?;
+        hit(Failpoint::StoreStaged);
         Ok(StoreFile::new(file, self.name_of(&path)))
     }
 
@@ -241,7 +247,7 @@ impl Store for LocalStore {
     }
 
     fn discard(&self, id: ImageId) -> Result<()> {
-        self.remove(&self.staging_path(id))
+        self.remove(&self.staging_path(id), Failpoint::StoreDiscarded)
     }
 
     fn discard_strays(&self, keep: &dyn Fn(ImageId) -> bool) -> Result<u64> {
@@ -249,7 +255,7 @@ impl Store for LocalStore {
         for path in self.entries(&self.root.join(STAGING))? {
             let id = path.file_name().and_then(|name| name.to_str()).and_then(ImageId::parse);
             if !id.is_some_and(keep) {
-                self.remove(&path)?;
+                self.remove(&path, Failpoint::StoreDiscarded)?;
                 dropped += 1;
             }
         }
@@ -272,7 +278,10 @@ impl Store for LocalStore {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(self.failed("mark", &path)(error))
             }
-            Ok(()) | Err(_) => Ok(()),
+            Ok(()) | Err(_) => {
+                hit(Failpoint::StoreMarked);
+                Ok(())
+            }
         }
     }
 
@@ -286,14 +295,17 @@ impl Store for LocalStore {
     }
 
     fn drop_sealed(&self, digest: &Digest) -> Result<()> {
-        self.remove(&self.blob_path(digest))
+        self.remove(&self.blob_path(digest), Failpoint::StoreDropped)
     }
 
     fn sync_removals(&self, digests: &[Digest]) -> Result<()> {
         sync_directory(&self.root.join(MANIFESTS))?;
         let directories: BTreeSet<PathBuf> =
             digests.iter().map(|digest| self.blob_directory(digest)).collect();
-        directories.iter().filter(|path| path.exists()).try_for_each(|path| sync_directory(path))
+        let mut kept = directories.iter().filter(|path| path.exists());
+        kept.try_for_each(|path| sync_directory(path))?;
+        hit(Failpoint::StoreForgotten);
+        Ok(())
     }
 
     fn each_sealed(&self, visit: &mut dyn FnMut(Digest) -> Result<()>) -> Result<()> {
@@ -315,7 +327,7 @@ impl Store for LocalStore {
     }
 
     fn drop_manifest(&self, id: ImageId) -> Result<()> {
-        self.remove(&self.manifest_path(id))
+        self.remove(&self.manifest_path(id), Failpoint::ManifestDropped)
     }
 
     fn each_manifest(&self, visit: &mut dyn FnMut(&str, &str) -> Result<()>) -> Result<()> {

@@ -25,3 +25,4 @@ mod store;
 mod stress;
 mod support;
 mod tidy;
+mod verbs;

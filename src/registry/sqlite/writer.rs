@@ -17,6 +17,7 @@ use rusqlite::Connection;
 
 use super::registry_error;
 use crate::error::{Error, Result};
+use crate::failpoint::{Failpoint, hit};
 use crate::registry::Durability;
 
 /// Jobs that share a transaction at most.
@@ -240,6 +241,9 @@ impl Pen {
                 end(connection).map_err(registry_error)
             }
         });
+        if committed.is_ok() {
+            hit(Failpoint::RegistryCommitted);
+        }
         self.groups += 1;
         for answer in answers {
             answer(&committed);

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::{LocalStore, SEALED, STAGED};
 use crate::error::Result;
+use crate::failpoint::Failpoint;
 use crate::image::{Digest, ImageId, Seal};
 use crate::store::StoreFile;
 
@@ -18,7 +19,7 @@ impl LocalStore {
         if is_there {
             // Who named it may have died before that was durable.
             self.sync_directory(&directory)?;
-            return self.remove(&staged);
+            return self.remove(&staged, Failpoint::StoreDiscarded);
         }
         std::fs::set_permissions(&staged, Permissions::from_mode(SEALED))
             .and_then(|()| std::fs::rename(&staged, &blob))
