@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sps::failpoint::Failpoint;
 
-use crate::support::{Memory, Sandbox, eventually, text};
+use crate::support::{Memory, Sandbox, eventually, run, text};
 use crate::verbs::{PRELUDE, VERBS, Verb};
 
 /// A verb, and the store it is done in, as it is before.
@@ -168,6 +168,74 @@ fn a_daemon_killed_behind_any_effect_of_any_verb_leaves_a_store_that_is_true() {
     println!("{} kills", kills.load(Ordering::Relaxed));
     assert!(wrong.is_empty(), "{} faults\n{}", wrong.len(), wrong.join("\n"));
     assert!(missed.is_empty(), "no verb came by {missed:?}");
+}
+
+/// Runs a command of `sps` in copies of a store, killed at each place it comes by in turn, and then again in peace.
+/// Answers how often it was killed.
+fn kill_a_tool(spoil: &str, words: &[&str], again: &str, check: impl Fn(&Sandbox)) -> usize {
+    let memory = Memory::new();
+    let base = Sandbox::below(memory.path(), &[]);
+    base.source("x", 300_000);
+    base.source("y", 150_000);
+    base.mount();
+    base.ok("cp $F/x $M/active/x; cp $F/y $M/active/y; cp $F/x $M/active/gone; rm $M/active/gone
+             setfattr -n user.sps.tags -v a $M/active/x");
+    base.umount();
+    base.ok(spoil);
+    for place in 1..1000 {
+        let sandbox = Sandbox::below(memory.path(), &[]);
+        let (from, to) = (base.directory().display(), sandbox.directory().display());
+        sandbox.ok(&format!("cd {from} && cp -a files store {to}"));
+        let command = |words: &[&str]| {
+            let mut command = sandbox.sps();
+            command
+                .args(words)
+                .arg("--store")
+                .arg(sandbox.store())
+                .current_dir(sandbox.directory());
+            command
+        };
+        let output = run(command(words).env("FAILPOINT", format!("#{place}")));
+        let is_killed = output.status.code().is_none();
+        assert!(is_killed || output.status.success(), "{words:?}: {}", text(&output));
+        if is_killed {
+            sandbox.ok(again);
+            let output = run(&mut command(words));
+            assert!(output.status.success(), "{words:?} after #{place}: {}", text(&output));
+        }
+        check(&sandbox);
+        sandbox.mount();
+        sandbox.ok("cmp $F/x $M/active/x; cmp $F/y $M/active/y; test -e $M/pending_delete/gone
+                    test $(getfattr --only-values -n user.sps.tags $M/active/x) = a");
+        sandbox.umount();
+        sandbox.audit();
+        if !is_killed {
+            return place - 1;
+        }
+    }
+    panic!("{words:?} does not end");
+}
+
+#[test]
+fn a_rebuild_that_is_killed_at_any_place_is_done_by_the_next_one() {
+    let kills = kill_a_tool("rm $S/sps.db*", &["fsck", "--rebuild"], "true", |_| ());
+    assert!(kills > 3, "{kills}");
+    // What a crash left, and what the registry does not know of.
+    let spoil = "cp $S/blobs/*/* $S/staging/; for f in $S/manifests/*; do echo > $f; done; echo > $S/manifests/a.json.new";
+    let kills = kill_a_tool(spoil, &["fsck"], "true", |_| ());
+    assert!(kills > 3, "{kills}");
+}
+
+#[test]
+fn a_backup_that_is_killed_at_any_place_harms_nothing_and_is_never_taken_for_whole() {
+    let is_whole = |sandbox: &Sandbox| {
+        let copy = sandbox.directory().join("copy");
+        crate::support::audit(&copy);
+    };
+    // What is half there is refused as a store, or is a whole one.
+    let again = "cd ${S%/store}; if $SPS fsck --store copy; then :; else test ! -e copy/sps.db; fi; rm -rf copy";
+    let kills = kill_a_tool("true", &["backup", "copy"], again, is_whole);
+    assert!(kills > 10, "{kills}");
 }
 
 #[test]

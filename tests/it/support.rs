@@ -195,7 +195,7 @@ impl Sandbox {
         attribute(&self.path(path), name)
     }
 
-    /// Runs a script with bash; `$M` is the mount, `$F` the folder of sources.
+    /// Runs a script with bash; `$M` is the mount, `$F` the folder of sources, `$S` the store, `$SPS` the command.
     pub fn bash(&self, script: &str) -> Output {
         run(&mut self.bash_command(script))
     }
@@ -211,6 +211,7 @@ impl Sandbox {
             .env("M", self.root())
             .env("F", self.directory.path().join("files"))
             .env("S", self.store())
+            .env("SPS", env!("CARGO_BIN_EXE_sps"))
             .env("LC_ALL", "C")
             .current_dir("/");
         command
