@@ -227,6 +227,11 @@ impl Catalog {
         self.shared.queue(Newcomer { name, status, ownership, details, in_place_by: None })
     }
 
+    /// Returns when the disk has answered, whatever it said.
+    pub fn try_disk(&self) {
+        self.shared.store.probe();
+    }
+
     /// Returns when all that was done before is on the disk.
     ///
     /// # Errors

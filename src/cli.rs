@@ -11,6 +11,7 @@ use crate::lifecycle::Status;
 mod backup;
 mod bench;
 mod fsck;
+mod log_file;
 mod ls;
 mod mount;
 mod mounts;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::reserve::Claim;
 use super::upload::{Reference, State};
-use super::{Catalog, Shared, UploadSession, manifest::Manifest};
+use super::{Catalog, Shared, UploadSession};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
 use crate::image::{Checksums, Content, Image, ImageId, Seal, Timestamp};
@@ -41,9 +41,14 @@ impl Catalog {
         if session.is_staging() {
             return;
         }
-        let mut state = session.hold();
+        self.shared.fail(session, &mut session.hold(), failure);
+    }
+}
+
+impl Shared {
+    fn fail(&self, session: &UploadSession, state: &mut State, failure: Error) {
         if state.seal.take().is_some()
-            && let Err(error) = self.shared.unseal(session.id(), None)
+            && let Err(error) = self.unseal(session.id(), None)
         {
             log::warn!("image={} op=withdraw: {error}", session.id());
         }
@@ -54,14 +59,12 @@ impl Catalog {
             state.is_emptied = false;
             state.upload = None;
             session.set_staged(None);
-            if let Err(error) = self.shared.store.discard(session.id()) {
+            if let Err(error) = self.store.discard(session.id()) {
                 log::warn!("image={} op=discard: {error}", session.id());
             }
         }
     }
-}
 
-impl Shared {
     /// Takes a sealed record back: the data is about to change, or the upload failed. The content it
     /// held may be nobody's now.
     pub(super) fn unseal(&self, id: ImageId, message: Option<String>) -> Result<()> {
@@ -99,6 +102,9 @@ impl Shared {
     }
 
     fn vote(&self, session: &UploadSession, state: &mut State) -> Result<()> {
+        if let Some(failure) = session.given_up() {
+            self.fail(session, state, failure);
+        }
         if let Some(failure) = &state.failure {
             return Err(failure.clone());
         }
@@ -273,6 +279,9 @@ impl Shared {
         if session.check_not_cancelled().is_err() {
             return discarded();
         }
+        if let Some(failure) = session.given_up() {
+            self.fail(session, state, failure);
+        }
         let failure = state.failure.clone().or_else(|| failure.filter(|_| state.seal.is_none()));
         let voted = match failure {
             Some(failure) => Err(failure),
@@ -360,21 +369,6 @@ impl Shared {
             | Content::Located(_)
             | Content::Gone(_) => Ok(None),
         }
-    }
-
-    /// A manifest that can't be written does not undo a publication: the registry has it all.
-    /// Answers whether it was written.
-    fn write_manifest(&self, image: &Image) -> bool {
-        let Some(manifest) = Manifest::of(image) else {
-            return false;
-        };
-        let _claim = self.reservations.reserve(Claim::Manifest(image.id));
-        let written = self.store.put_manifest(image.id, &manifest.to_text());
-        written
-            .inspect_err(|error| {
-                log::error!("image={} op=manifest errno={}: {error}", image.id, error.errno());
-            })
-            .is_ok()
     }
 
     /// The end of an upload that failed: the staged data goes first, as the disk may be full.

@@ -26,6 +26,7 @@ pub struct UploadSession {
     looked_at_bytes: AtomicU64,
     modified_at: AtomicI64,
     is_cancelled: AtomicBool,
+    is_given_up: AtomicBool,
     /// How many hold the state for long, or want to.
     votes: AtomicU32,
     /// How many have it open.
@@ -119,6 +120,7 @@ impl UploadSession {
             looked_at_bytes: AtomicU64::new(0),
             modified_at: AtomicI64::new(image.modified_at.as_nanoseconds()),
             is_cancelled: AtomicBool::new(false),
+            is_given_up: AtomicBool::new(false),
             votes: AtomicU32::new(0),
             handles: AtomicU32::new(1),
             is_staging: image.status.is_staging(),
@@ -259,6 +261,17 @@ impl UploadSession {
     /// Cuts the writer off: the image was removed.
     pub(super) fn cancel(&self) {
         self.is_cancelled.store(true, Ordering::Release);
+    }
+
+    /// Notes that its writer was told that it failed, while the disk did not answer.
+    pub fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Release);
+    }
+
+    /// Why it has failed, if its writer was told so.
+    pub(super) fn given_up(&self) -> Option<Error> {
+        let is_given_up = self.is_given_up.load(Ordering::Acquire);
+        is_given_up.then(|| Error::Rejected("the disk did not answer when it was closed".into()))
     }
 
     pub(super) fn check_not_cancelled(&self) -> Result<()> {

@@ -68,7 +68,7 @@ pub struct LocalStore {
     is_reserved: AtomicBool,
     is_bulk: bool,
     /// None of who only reads beside the daemon that has the store.
-    _lock: Option<Lock>,
+    lock: Option<Lock>,
 }
 
 impl LocalStore {
@@ -97,7 +97,7 @@ impl LocalStore {
             root: root.to_owned(),
             is_reserved: AtomicBool::new(false),
             is_bulk: options.is_bulk,
-            _lock: Some(lock),
+            lock: Some(lock),
         })
     }
 
@@ -114,7 +114,7 @@ impl LocalStore {
             root: root.to_owned(),
             is_reserved: AtomicBool::new(true),
             is_bulk: false,
-            _lock: None,
+            lock: None,
         })
     }
 
@@ -352,6 +352,14 @@ impl Store for LocalStore {
 
     fn yield_reserve(&self) {
         self.shrink_reserve();
+    }
+
+    fn probe(&self) {
+        if let Some(lock) = &self.lock
+            && let Err(error) = lock.renew()
+        {
+            log::warn!("op=probe: {error}");
+        }
     }
 
     fn space(&self) -> Result<Space> {
