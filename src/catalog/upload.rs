@@ -26,7 +26,8 @@ pub struct UploadSession {
     looked_at_bytes: AtomicU64,
     modified_at: AtomicI64,
     is_cancelled: AtomicBool,
-    is_given_up: AtomicBool,
+    /// What its writer was told when the disk did not answer.
+    given_up: Mutex<Option<Error>>,
     /// How many hold the state for long, or want to.
     votes: AtomicU32,
     /// How many have it open.
@@ -120,7 +121,7 @@ impl UploadSession {
             looked_at_bytes: AtomicU64::new(0),
             modified_at: AtomicI64::new(image.modified_at.as_nanoseconds()),
             is_cancelled: AtomicBool::new(false),
-            is_given_up: AtomicBool::new(false),
+            given_up: Mutex::default(),
             votes: AtomicU32::new(0),
             handles: AtomicU32::new(1),
             is_staging: image.status.is_staging(),
@@ -264,14 +265,13 @@ impl UploadSession {
     }
 
     /// Notes that its writer was told that it failed, while the disk did not answer.
-    pub fn give_up(&self) {
-        self.is_given_up.store(true, Ordering::Release);
+    pub fn give_up(&self, error: Error) {
+        *self.given_up.lock() = Some(error);
     }
 
     /// Why it has failed, if its writer was told so.
     pub(super) fn given_up(&self) -> Option<Error> {
-        let is_given_up = self.is_given_up.load(Ordering::Acquire);
-        is_given_up.then(|| Error::Rejected("the disk did not answer when it was closed".into()))
+        self.given_up.lock().clone()
     }
 
     pub(super) fn check_not_cancelled(&self) -> Result<()> {

@@ -11,7 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use fuser::Errno;
 use parking_lot::{Condvar, Mutex};
+
+use super::answer;
+use crate::error::Error;
 
 /// How often the requests are looked at, and at most how late one is answered.
 const TICKS: u32 = 8;
@@ -21,7 +25,7 @@ const TICK_MAX: Duration = Duration::from_secs(2);
 const DEVICE: &str = "/dev/fuse";
 
 /// What is done when a request is answered in somebody's place.
-type Farewell = Box<dyn FnOnce() + Send>;
+type Farewell = Box<dyn FnOnce(Error) + Send>;
 
 /// A request that is worked on.
 struct Running {
@@ -62,7 +66,7 @@ impl Drop for Due {
 
 impl Due {
     /// Has something done if it is answered in the place of who works on it.
-    pub(super) fn or_else(self, farewell: impl FnOnce() + Send + 'static) -> Self {
+    pub(super) fn or_else(self, farewell: impl FnOnce(Error) + Send + 'static) -> Self {
         if let Some(deadlines) = &self.deadlines
             && let Some(running) = deadlines.running.lock().get_mut(&self.unique)
         {
@@ -133,20 +137,19 @@ impl Deadlines {
             let mut running = self.running.lock();
             running.extract_if(|_, running| now - running.since >= limit).collect()
         };
+        let silence = Error::Silent(limit.as_secs_f64());
         let devices = devices().unwrap_or_else(|error| {
             log::error!("op=deadline: {error}");
             Vec::new()
         });
         for (unique, running) in late {
             let op = running.op;
-            log::error!(
-                "op={op} errno={}: the disk below does not answer for {limit:?}: look after it",
-                libc::EIO
-            );
             if let Some(farewell) = running.farewell {
-                farewell();
+                farewell(silence.clone());
             }
-            answer(&devices, unique);
+            if let Err(errno) = answer::answer(op, || Err::<(), _>(silence.clone())) {
+                answer_late(&devices, unique, errno);
+            }
         }
     }
 }
@@ -170,12 +173,12 @@ fn devices() -> std::io::Result<Vec<OwnedFd>> {
     Ok(devices)
 }
 
-/// Answers a request with EIO.
-fn answer(devices: &[OwnedFd], unique: u64) {
+/// Answers a request in the place of who works on it.
+fn answer_late(devices: &[OwnedFd], unique: u64, errno: Errno) {
     /// The length of a `fuse_out_header`: its length, the error, and which request it answers.
     const LENGTH: u32 = 16;
     let mut answer = LENGTH.to_ne_bytes().to_vec();
-    answer.extend((-libc::EIO).to_ne_bytes());
+    answer.extend((-errno.code()).to_ne_bytes());
     answer.extend(unique.to_ne_bytes());
     for device in devices {
         match rustix::io::write(device, &answer) {

@@ -154,9 +154,9 @@ impl Requests {
     ) {
         let due = self.due("flush", request);
         let session = self.mount.session(handle);
-        let due = due.or_else(move || {
+        let due = due.or_else(move |error| {
             if let Some(session) = session {
-                session.give_up();
+                session.give_up(error);
             }
         });
         self.elsewhere(due, move |mount| answer::empty("flush", reply, || work(mount)));
