@@ -1,0 +1,20 @@
+//! What random sequences have found, each as a test that tells its story.
+
+use crate::support::Sandbox;
+
+// semantics: rename-both-live
+#[test]
+fn what_is_renamed_onto_a_name_that_another_keeps_bears_it_from_then_on() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("touch $M/queued/a; touch $M/queued/b");
+    let ids =
+        ["a", "b"].map(|name| sandbox.attribute(&format!("queued/{name}"), "id").expect("an id"));
+    sandbox.ok("mv -T $M/queued/a $M/queued/b");
+    let older = format!("b~{}", &ids[1][..8]);
+    assert_eq!(sandbox.names("queued"), ["b".to_owned(), older.clone()]);
+    assert_eq!(sandbox.attribute("queued/b", "id").as_deref(), Some(ids[0].as_str()));
+    sandbox.ok(&format!("mv -T $M/queued/{older} $M/queued/b"));
+    assert_eq!(sandbox.attribute("queued/b", "id").as_deref(), Some(ids[1].as_str()));
+    sandbox.remount();
+    assert_eq!(sandbox.attribute("queued/b", "id").as_deref(), Some(ids[1].as_str()));
+}
