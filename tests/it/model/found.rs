@@ -18,3 +18,14 @@ fn what_is_renamed_onto_a_name_that_another_keeps_bears_it_from_then_on() {
     sandbox.remount();
     assert_eq!(sandbox.attribute("queued/b", "id").as_deref(), Some(ids[1].as_str()));
 }
+
+#[test]
+fn a_retry_that_has_begun_does_not_tell_why_the_attempt_before_it_failed() {
+    let sandbox = Sandbox::with(&["on_failed_upload=queued"]);
+    sandbox.bash("(echo part; kill -9 $BASHPID) > $M/active/x");
+    assert!(sandbox.attribute("queued/x", "message").is_some());
+    let seen =
+        "exec 3>>$M/queued/x; echo again >&3; getfattr -n user.sps.message $M/saving/x 2>&1; true";
+    assert!(sandbox.ok(seen).contains("No such attribute"));
+    assert_eq!(sandbox.attribute("active/x", "message"), None);
+}
