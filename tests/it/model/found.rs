@@ -29,3 +29,14 @@ fn a_retry_that_has_begun_does_not_tell_why_the_attempt_before_it_failed() {
     assert!(sandbox.ok(seen).contains("No such attribute"));
     assert_eq!(sandbox.attribute("active/x", "message"), None);
 }
+
+// semantics: protected-record
+#[test]
+fn the_record_of_a_protected_image_is_not_forgotten_by_hand() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(
+        "echo data > $M/active/x; rm $M/active/x; rm $M/pending_delete/x; chmod +t $M/deleted/x",
+    );
+    sandbox.fails("rm -f $M/deleted/x", "not permitted");
+    sandbox.ok("chmod -t $M/deleted/x; rm $M/deleted/x");
+}
