@@ -90,7 +90,8 @@ impl Shared {
         let Some(event) = image.status.publication() else { return Err(Error::Cancelled) };
         match decide(image.subject(), event) {
             Decision::Step(step) => {
-                self.evict_holder(&image, step.to, None, &mut Change::default())?;
+                let by = self.uploads.of(id).map(|session| session.actor());
+                self.evict_holder(&image, step.to, by, &mut Change::default())?;
                 Ok(image)
             }
             Decision::Already => Ok(image),

@@ -1,6 +1,6 @@
 //! What random sequences have found, each as a test that tells its story.
 
-use crate::support::Sandbox;
+use crate::support::{ALICE, Sandbox};
 
 // semantics: rename-both-live
 #[test]
@@ -39,4 +39,15 @@ fn the_record_of_a_protected_image_is_not_forgotten_by_hand() {
     );
     sandbox.fails("rm -f $M/deleted/x", "not permitted");
     sandbox.ok("chmod -t $M/deleted/x; rm $M/deleted/x");
+}
+
+#[test]
+fn root_puts_data_into_the_image_of_a_user_and_it_takes_the_name_that_root_may_take() {
+    let sandbox = Sandbox::with(&["publish=all"]);
+    sandbox.source("new", 3_000);
+    sandbox.ok("echo old > $M/active/x");
+    assert!(sandbox.bash_as(ALICE, "touch $M/queued/x").status.success());
+    sandbox.ok("dd if=$F/new of=$M/queued/x conv=notrunc status=none; cmp $F/new $M/active/x");
+    assert_eq!(sandbox.names("pending_delete"), ["x"]);
+    assert_eq!(sandbox.names("killed"), Vec::<String>::new());
 }
