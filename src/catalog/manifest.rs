@@ -185,6 +185,21 @@ impl Manifest {
 }
 
 impl Shared {
+    /// A manifest that can't be written does not undo a publication: the registry has it all.
+    /// Answers whether it was written.
+    pub(super) fn write_manifest(&self, image: &Image) -> bool {
+        let Some(manifest) = Manifest::of(image) else {
+            return false;
+        };
+        let _claim = self.reservations.reserve(Claim::Manifest(image.id));
+        let written = self.store.put_manifest(image.id, &manifest.to_text());
+        written
+            .inspect_err(|error| {
+                log::error!("image={} op=manifest errno={}: {error}", image.id, error.errno());
+            })
+            .is_ok()
+    }
+
     /// Writes the manifests again that are outdated, until `is_stopped`.
     pub(super) fn refresh_manifests(&self, is_stopped: impl Fn() -> bool) -> Result<()> {
         loop {

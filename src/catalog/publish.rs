@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::reserve::Claim;
 use super::upload::{Reference, State};
-use super::{Catalog, Shared, UploadSession, manifest::Manifest};
+use super::{Catalog, Shared, UploadSession};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
 use crate::image::{Checksums, Content, Image, ImageId, Seal, Timestamp};
@@ -63,20 +63,24 @@ impl Catalog {
 
 impl Shared {
     /// Takes a sealed record back: the data is about to change, or the upload failed. The content it
-    /// held may be nobody's now.
+    /// held may be nobody's now. With a message the image stays where it is, and says why.
     pub(super) fn unseal(&self, id: ImageId, message: Option<String>) -> Result<()> {
         self.until_settled(|| {
             let mut image = self.load(id)?;
-            let Content::Sealed(seal) = image.content else { return Ok(()) };
-            if image.status.publication().is_none() {
+            let sealed = image.content.seal().copied();
+            let is_news = sealed.is_some() || message.is_some();
+            if image.status.publication().is_none() || !is_news {
                 return Ok(());
             }
-            let has_begun = image.status.failure(false).is_some();
-            image.content = if has_begun { Content::Staged } else { Content::Absent };
-            image.checksums = Checksums::default();
+            if sealed.is_some() {
+                let has_begun = image.status.failure(false).is_some();
+                image.content = if has_begun { Content::Staged } else { Content::Absent };
+                image.checksums = Checksums::default();
+            }
+            image.is_provisional &= message.is_none();
             image.message.clone_from(&message);
             let mut change = Change::update(image);
-            change.reclaims.push(Reclaim { id, digest: seal.digest });
+            change.reclaims.extend(sealed.map(|seal| Reclaim { id, digest: seal.digest }));
             self.commit(change)
         })
     }
@@ -274,12 +278,13 @@ impl Shared {
         if session.check_not_cancelled().is_err() {
             return discarded();
         }
-        let failure = state.failure.clone().or_else(|| failure.filter(|_| state.seal.is_none()));
-        let voted = match failure {
+        let failure = failure.filter(|_| state.seal.is_none());
+        let is_empty = state.is_emptied && failure.is_none();
+        if state.failure.is_none() && !state.is_begun && !is_empty {
+            return self.drop_unused(id).map_err(|error| (None, error));
+        }
+        let voted = match state.failure.clone().or(failure) {
             Some(failure) => Err(failure),
-            None if !state.is_begun && !state.is_emptied => {
-                return self.drop_unused(id).map_err(|error| (None, error));
-            }
             None => self.vote(session, state),
         };
         // The staged file is closed before its end is recorded: the disk may be full.
@@ -361,21 +366,6 @@ impl Shared {
             | Content::Located(_)
             | Content::Gone(_) => Ok(None),
         }
-    }
-
-    /// A manifest that can't be written does not undo a publication: the registry has it all.
-    /// Answers whether it was written.
-    fn write_manifest(&self, image: &Image) -> bool {
-        let Some(manifest) = Manifest::of(image) else {
-            return false;
-        };
-        let _claim = self.reservations.reserve(Claim::Manifest(image.id));
-        let written = self.store.put_manifest(image.id, &manifest.to_text());
-        written
-            .inspect_err(|error| {
-                log::error!("image={} op=manifest errno={}: {error}", image.id, error.errno());
-            })
-            .is_ok()
     }
 
     /// The end of an upload that failed: the staged data goes first, as the disk may be full.

@@ -1,6 +1,6 @@
 //! What random sequences have found, each as a test that tells its story.
 
-use crate::support::{ALICE, Sandbox};
+use crate::support::{ALICE, Sandbox, text};
 
 // semantics: rename-both-live
 #[test]
@@ -50,4 +50,28 @@ fn root_puts_data_into_the_image_of_a_user_and_it_takes_the_name_that_root_may_t
     sandbox.ok("dd if=$F/new of=$M/queued/x conv=notrunc status=none; cmp $F/new $M/active/x");
     assert_eq!(sandbox.names("pending_delete"), ["x"]);
     assert_eq!(sandbox.names("killed"), Vec::<String>::new());
+}
+
+#[test]
+fn an_image_that_was_to_be_empty_and_may_not_be_is_queued_and_says_why() {
+    let sandbox = Sandbox::new();
+    sandbox.source("good", 5_000);
+    sandbox.ok("touch $M/queued/x; setfattr -n user.sps.expected_size -v 5 $M/queued/x
+                cp $F/good $M/active/good; chmod +t $M/active/good");
+    let empty =
+        "import os; f = os.open(os.environ['P'], os.O_WRONLY); os.ftruncate(f, 0); os.close(f)";
+    let output = sandbox.bash(&format!("P=$M/queued/x exec python3 -c \"{empty}\""));
+    assert!(text(&output).contains("Input/output error"), "{}", text(&output));
+    let message = sandbox.attribute("queued/x", "message").expect("a reason");
+    assert!(message.contains("5 were declared"), "{message}");
+    // Another one, that may not have the name.
+    sandbox.ok("touch $M/queued/good");
+    assert!(
+        !sandbox.bash(&format!("P=$M/queued/good exec python3 -c \"{empty}\"")).status.success()
+    );
+    let message = sandbox.attribute("queued/good", "message").expect("a reason");
+    assert!(message.contains("protected"), "{message}");
+    sandbox.ok("cmp $F/good $M/active/good");
+    sandbox.umount();
+    sandbox.audit();
 }
