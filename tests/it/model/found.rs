@@ -75,3 +75,14 @@ fn an_image_that_was_to_be_empty_and_may_not_be_is_queued_and_says_why() {
     sandbox.umount();
     sandbox.audit();
 }
+
+#[test]
+fn what_leaves_staging_while_it_is_open_has_no_size_any_more() {
+    let sandbox = Sandbox::new();
+    let said = sandbox.ok(
+        "exec 3>$M/uploading/x; echo data >&3; mv $M/uploading/x $M/queued/
+         stat -c %s $M/queued/x; getfattr -n user.sps.size $M/queued/x 2>&1; echo more >&3 2>&1; true",
+    );
+    assert!(said.starts_with("0\n") && said.contains("No such attribute"), "{said}");
+    assert_eq!(sandbox.tree(), ["queued/x"]);
+}
