@@ -7,7 +7,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use crate::lifecycle::{Effect, Status, Step, Subject};
+use crate::lifecycle::{Effect, Event, Status, Step, Subject};
 
 mod checksum;
 mod content;
@@ -264,8 +264,8 @@ impl Image {
     /// Whether it may still be said what the data must be: as long as that has not all come.
     #[must_use]
     pub fn may_be_declared(&self) -> bool {
-        let is_coming =
-            self.status.creation() == Some(self.status) || self.status.failure(false).is_some();
+        let is_coming = self.status.creation() == Some(self.status)
+            || self.status.publication() == Some(Event::Publish);
         is_coming && self.content.seal().is_none()
     }
 

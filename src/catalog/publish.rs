@@ -66,20 +66,24 @@ impl Shared {
     }
 
     /// Takes a sealed record back: the data is about to change, or the upload failed. The content it
-    /// held may be nobody's now.
+    /// held may be nobody's now. With a message the image stays where it is, and says why.
     pub(super) fn unseal(&self, id: ImageId, message: Option<String>) -> Result<()> {
         self.until_settled(|| {
             let mut image = self.load(id)?;
-            let Content::Sealed(seal) = image.content else { return Ok(()) };
-            if image.status.publication().is_none() {
+            let sealed = image.content.seal().copied();
+            let is_news = sealed.is_some() || message.is_some();
+            if image.status.publication().is_none() || !is_news {
                 return Ok(());
             }
-            let has_begun = image.status.failure(false).is_some();
-            image.content = if has_begun { Content::Staged } else { Content::Absent };
-            image.checksums = Checksums::default();
+            if sealed.is_some() {
+                let has_begun = image.status.failure(false).is_some();
+                image.content = if has_begun { Content::Staged } else { Content::Absent };
+                image.checksums = Checksums::default();
+            }
+            image.is_provisional &= message.is_none();
             image.message.clone_from(&message);
             let mut change = Change::update(image);
-            change.reclaims.push(Reclaim { id, digest: seal.digest });
+            change.reclaims.extend(sealed.map(|seal| Reclaim { id, digest: seal.digest }));
             self.commit(change)
         })
     }
@@ -93,7 +97,8 @@ impl Shared {
         let Some(event) = image.status.publication() else { return Err(Error::Cancelled) };
         match decide(image.subject(), event) {
             Decision::Step(step) => {
-                self.evict_holder(&image, step.to, None, &mut Change::default())?;
+                let by = self.uploads.of(id).map(|session| session.actor());
+                self.evict_holder(&image, step.to, by, &mut Change::default())?;
                 Ok(image)
             }
             Decision::Already => Ok(image),
@@ -282,12 +287,13 @@ impl Shared {
         if let Some(failure) = session.given_up() {
             self.fail(session, state, failure);
         }
-        let failure = state.failure.clone().or_else(|| failure.filter(|_| state.seal.is_none()));
-        let voted = match failure {
+        let failure = failure.filter(|_| state.seal.is_none());
+        let is_empty = state.is_emptied && failure.is_none();
+        if state.failure.is_none() && !state.is_begun && !is_empty {
+            return self.drop_unused(id).map_err(|error| (None, error));
+        }
+        let voted = match state.failure.clone().or(failure) {
             Some(failure) => Err(failure),
-            None if !state.is_begun && !state.is_emptied => {
-                return self.drop_unused(id).map_err(|error| (None, error));
-            }
             None => self.vote(session, state),
         };
         // The staged file is closed before its end is recorded: the disk may be full.

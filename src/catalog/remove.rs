@@ -171,12 +171,17 @@ impl Shared {
         if bearer.is_some() && rename.no_replace {
             return Err(Error::Exists);
         }
+        let now = self.clock.moment().at;
+        if bearer.is_some() {
+            // Where both live, or more of the name do, what was renamed last bears it.
+            image.status_at = now;
+        }
         let replaced = bearer
             .map(|bearer| self.replaced(&bearer, rename.actor, &mut change))
             .transpose()?
             .flatten();
         image.name = name.clone();
-        image.updated_at = self.clock.moment().at;
+        image.updated_at = now;
         change.updates.push(image);
         Ok((change, replaced))
     }

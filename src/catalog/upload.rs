@@ -375,15 +375,17 @@ impl Catalog {
         is_last
     }
 
-    /// The upload of an image, if one is under way.
+    /// The upload of an image, if one is under way: one that was cut off is not, though somebody has it open.
     #[must_use]
     pub fn upload_of(&self, id: ImageId) -> Option<Arc<UploadSession>> {
-        self.shared.uploads.of(id)
+        self.shared.uploads.of(id).filter(|session| session.check_not_cancelled().is_ok())
     }
 
     /// All uploads under way.
     #[must_use]
     pub fn uploads(&self) -> Vec<Live> {
-        self.shared.uploads.sessions().iter().map(|session| session.live()).collect()
+        let sessions = self.shared.uploads.sessions().into_iter();
+        let live = sessions.filter(|session| session.check_not_cancelled().is_ok());
+        live.map(|session| session.live()).collect()
     }
 }

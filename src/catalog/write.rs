@@ -286,6 +286,8 @@ impl Shared {
             |_| Ok(Event::Write),
             |next, _| {
                 next.content = Content::Staged;
+                // Why an earlier attempt failed is of no account any more.
+                next.message = None;
                 Ok(())
             },
         );

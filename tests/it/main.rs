@@ -18,6 +18,7 @@ mod images;
 mod inspect;
 mod lessons;
 mod lifecycle;
+mod model;
 mod mount;
 mod registry;
 mod semantics;

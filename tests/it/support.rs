@@ -403,6 +403,22 @@ pub fn names_in(folder: &Path) -> Vec<String> {
     names
 }
 
+/// The seed of what is random, and by what its amount is multiplied: `SOAK_SEED` and `SOAK_FACTOR` in the
+/// environment make the long form, without them it is short and always the same.
+pub fn long_form() -> (u64, u32) {
+    let number = |name: &str| {
+        let text = std::env::var(name).ok()?;
+        Some(text.parse::<u64>().unwrap_or_else(|e| panic!("{name}={text}: {e}")))
+    };
+    let factor = number("SOAK_FACTOR").map_or(1, |factor| factor.clamp(1, 1_000_000) as u32);
+    (number("SOAK_SEED").unwrap_or(2_026), factor)
+}
+
+/// The BLAKE3 of some bytes, in hex digits.
+pub fn digest_of(data: &[u8]) -> String {
+    blake3::hash(data).to_string()
+}
+
 /// How many files there are below a folder.
 pub fn count_files(folder: &Path) -> usize {
     fs::read_dir(folder).map_or(0, |entries| {
