@@ -86,7 +86,7 @@ impl Mount {
 
     /// The attributes of a file that is to become a task.
     pub(crate) fn draft_attributes(&self, draft: &Draft) -> FileAttr {
-        let author = draft.author();
+        let author = draft.ownership();
         FileAttr {
             perm: u16::try_from(author.mode & 0o777).unwrap_or(0),
             uid: author.uid,

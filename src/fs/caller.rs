@@ -132,6 +132,13 @@ impl Caller {
         Family::of(Pid(self.thread)).map(|family| family.process)
     }
 
+    /// The supplementary groups of the caller, if they can be seen. He waits for his answer meanwhile.
+    pub(crate) fn groups(self) -> Option<Vec<u32>> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.thread)).ok()?;
+        let groups = status.lines().find_map(|line| line.strip_prefix("Groups:"))?;
+        groups.split_ascii_whitespace().map(|gid| gid.parse().ok()).collect()
+    }
+
     /// Why the caller closes a descriptor.
     pub(crate) fn ending(self) -> Ending {
         match Family::of(Pid(self.thread)) {

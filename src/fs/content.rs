@@ -179,7 +179,7 @@ impl Mount {
         if image.status.has_unique_names() {
             return Err(Error::NoPermission("an active image can't be written"));
         }
-        let session = self.catalog.open_upload(image, asker.actor())?;
+        let session = self.catalog.open_upload(image, asker.user_as_known())?;
         let done = self
             .catalog
             .resize(&session, Resize::To(size_bytes))
