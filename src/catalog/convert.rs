@@ -105,6 +105,7 @@ impl Shared {
         let mut copy = Upload::new(Arc::new(self.store.stage(private)?));
         self.check_size(located.fingerprint.size_bytes)?;
         copy.take(&file, &|_| watch(0))?;
+        Catalog::check_source(image, &file)?;
         Ok(Arc::clone(copy.file()))
     }
 

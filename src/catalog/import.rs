@@ -123,8 +123,15 @@ impl Catalog {
             noted: &|id| TaskInput::ImportPath(ImportPath { image: Some(id), ..import.clone() }),
         };
         self.import_new(task, &new, (size_bytes, watch), &|upload, watch| {
-            self.shared.check_size(size_bytes)?;
-            upload.take(&source, watch)
+            let before = source.fingerprint()?;
+            self.shared.check_size(before.size_bytes)?;
+            upload.take(&source, watch)?;
+            if source.fingerprint()? == before {
+                return Ok(());
+            }
+            // What was taken may be a part of it, or of two.
+            let told = format!("{} changed while it was read: import it again", import.from);
+            Err(Error::SourceChanged(told))
         })
     }
 
