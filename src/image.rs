@@ -152,11 +152,13 @@ pub struct Ownership {
     pub uid: u32,
     /// Group id.
     pub gid: u32,
-    /// Permission bits, 07777.
+    /// Permission bits, within [`MODE_BITS`](Self::MODE_BITS).
     pub mode: u32,
 }
 
 impl Ownership {
+    /// What an image keeps of a mode: set-user-ID and set-group-ID bits are for programs, and dropped.
+    pub const MODE_BITS: u32 = 0o1777;
     const PROTECTED: u32 = 0o1000;
     const OTHERS_READ: u32 = 0o4;
 
@@ -270,9 +272,7 @@ impl Image {
     /// Whether it may still be said what the data must be: as long as that has not all come.
     #[must_use]
     pub fn may_be_declared(&self) -> bool {
-        let is_coming =
-            self.status.creation() == Some(self.status) || self.status.failure(false).is_some();
-        is_coming && self.content.seal().is_none()
+        self.status.takes_declarations() && self.content.seal().is_none()
     }
 
     /// The record after `step` was taken at `now`. What the step does outside of the record is the
