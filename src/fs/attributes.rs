@@ -12,7 +12,7 @@ use super::page;
 use super::tree::Node;
 use crate::catalog::{Attributes, Resize, now};
 use crate::error::{Error, Result};
-use crate::image::{Image, Timestamp};
+use crate::image::{Image, Ownership, Timestamp};
 use crate::store::Space;
 use crate::task::Task;
 
@@ -249,7 +249,7 @@ fn image_attributes(node: Node, shown: &Shown) -> FileAttr {
         ctime: system_time(image.status_at),
         crtime: system_time(image.created_at),
         kind: FileType::RegularFile,
-        perm: u16::try_from(image.ownership.mode & 0o7777).unwrap_or(0),
+        perm: u16::try_from(image.ownership.mode & Ownership::MODE_BITS).unwrap_or(0),
         nlink: 1,
         uid: image.ownership.uid,
         gid: image.ownership.gid,
