@@ -23,4 +23,5 @@ mod speed;
 mod staging;
 mod tasks;
 mod time;
+mod users;
 mod writers;
