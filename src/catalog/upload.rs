@@ -296,6 +296,10 @@ impl Uploads {
             if session.handles() == 0 {
                 return Err(Error::Busy("the last upload of this image is just ending".into()));
             }
+            if session.check_not_cancelled().is_err() {
+                let told = "whoever wrote this image before still has it open: he is to close it";
+                return Err(Error::Busy(told.into()));
+            }
             session.handles.fetch_add(1, Ordering::AcqRel);
             return Ok(Arc::clone(session));
         }

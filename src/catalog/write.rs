@@ -286,6 +286,8 @@ impl Shared {
             |_| Ok(Event::Write),
             |next, _| {
                 next.content = Content::Staged;
+                // What failed before is being tried again.
+                next.message = None;
                 Ok(())
             },
         );
