@@ -10,6 +10,7 @@ use std::path::Path;
 use rustix::process::PidfdFlags;
 use signal_hook::low_level::signal_name;
 
+use crate::error::{Error, Result};
 use crate::mountinfo;
 use crate::sys;
 
@@ -140,7 +141,19 @@ impl Caller {
     }
 
     /// Why the caller closes a descriptor.
-    pub(crate) fn ending(self) -> Ending {
+    ///
+    /// # Errors
+    /// This process has no descriptor left to look with: a writer that failed could not be told from one that did not.
+    pub(crate) fn ending(self) -> Result<Ending> {
+        match fs::File::open(format!("/proc/{}/status", self.thread)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("look at", "/proc", error))
+            }
+            Ok(_) | Err(_) => Ok(self.ending_seen()),
+        }
+    }
+
+    fn ending_seen(self) -> Ending {
         match Family::of(Pid(self.thread)) {
             None => return Ending::Unknown,
             Some(family) if family.has_memory => return Ending::Close,

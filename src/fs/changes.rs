@@ -60,6 +60,7 @@ impl Mount {
             }
             Creation::Image(status) => status,
         };
+        self.handles.must_have_room()?;
         // What it was told to look for again is not there, and it makes it.
         self.claims.looks_again(asker.thread);
         let image = self.queue(asker, folder, (status, name), mode)?;

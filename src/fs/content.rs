@@ -198,7 +198,9 @@ impl Mount {
             Handle::Read { .. } | Handle::Empty | Handle::Page(_) => return Ok(()),
         };
         let caller = asker.caller();
-        let ending = caller.ending();
+        let ending = caller.ending().inspect_err(|error| {
+            self.catalog.fail(&upload.session, error.clone());
+        })?;
         if let Some(reason) = ending.failure()
             && upload.depends_on(caller.process())
         {

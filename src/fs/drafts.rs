@@ -106,7 +106,7 @@ impl Mount {
     /// The file is closed: what is written becomes a task, or `close` fails and nothing is left.
     pub(crate) fn flush_draft(&self, asker: Asker, draft: &Draft) -> Result<()> {
         let caller = asker.caller();
-        if let Some(reason) = caller.ending().failure() {
+        if let Some(reason) = caller.ending()?.failure() {
             log::info!("op=task name={:?}: {reason}: it is no task", draft.name.as_str());
             draft.text.lock().has_failed = true;
             return Ok(());

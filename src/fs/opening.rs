@@ -27,6 +27,7 @@ impl Mount {
                     self.release(opened.handle);
                     return Err(Error::NoPermission("it can't be opened so by this path"));
                 }
+                self.handles.must_have_room()?;
                 let is_root = asker.actor().is_root();
                 let usage = Usage { is_write, is_truncated, is_root };
                 match self.image(number) {
