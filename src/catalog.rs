@@ -277,7 +277,8 @@ impl Shared {
     /// Records a new image of its owner or, where somebody makes it in the place of another one, one that
     /// is nothing by itself.
     fn queue(&self, newcomer: Newcomer) -> Result<Image> {
-        let Newcomer { name, status, ownership, details, in_place_by } = newcomer;
+        let Newcomer { name, status, mut ownership, details, in_place_by } = newcomer;
+        ownership.mode &= Ownership::MODE_BITS;
         let created = self.clock.moment();
         let id = ImageId::random();
         let is_provisional = in_place_by.is_some();

@@ -32,7 +32,7 @@ enum Command {
     /// Mount a store. Returns when the mount is ready.
     #[command(after_help = "Example:\n  sps mount --store /srv/images /mnt/sps")]
     Mount(MountArguments),
-    /// Unmount. Waits for uploads under way, 30 seconds at most.
+    /// Unmount. Waits for uploads under way, 30 seconds at most if nothing else is said.
     #[command(after_help = "Example:\n  sps umount /mnt/sps")]
     Umount(UmountArguments),
     /// List images with their status, size, format and age.
@@ -124,6 +124,9 @@ struct MountArguments {
 
 #[derive(Debug, Args)]
 struct UmountArguments {
+    /// How long open files are waited for, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = umount::WAIT_MAX.as_secs())]
+    wait: u64,
     /// Where the store is mounted.
     mountpoint: PathBuf,
 }
@@ -169,7 +172,7 @@ pub fn run() -> ExitCode {
     };
     let outcome = match arguments.command {
         Command::Mount(arguments) => mount::run(&arguments),
-        Command::Umount(arguments) => umount::run(&arguments.mountpoint),
+        Command::Umount(arguments) => umount::run(&arguments),
         Command::Ls(arguments) => ls::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
         Command::Backup(arguments) => backup::run(&arguments),

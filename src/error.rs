@@ -84,6 +84,11 @@ pub enum Error {
     /// All images together are more than they may be.
     #[error("over quota: {0}: remove some and purge them, or raise the quota")]
     OverQuota(String),
+    /// As many files are open as the daemon can have.
+    #[error(
+        "too many files are open: the limit of open files (ulimit -n) of the daemon is reached"
+    )]
+    TooManyOpen,
     /// The buffer of the caller is too small for the attribute.
     #[error("the attribute is larger than the buffer")]
     Range,
@@ -171,6 +176,7 @@ impl Error {
             Self::TooBig => libc::E2BIG,
             Self::TooLarge(_) => libc::EFBIG,
             Self::NeverFits(_) | Self::OverQuota(_) => libc::EDQUOT,
+            Self::TooManyOpen => libc::ENFILE,
             Self::Range => libc::ERANGE,
             Self::Registry { is_full: true, .. } => libc::ENOSPC,
             Self::Registry { is_full: false, .. } => libc::EIO,
@@ -183,6 +189,10 @@ impl Error {
         const OWN: [i32; 6] =
             [libc::ENOSPC, libc::EDQUOT, libc::EFBIG, libc::EOPNOTSUPP, libc::ENXIO, libc::EINVAL];
         let errno = source.raw_os_error();
+        if [libc::EMFILE, libc::ENFILE].contains(&errno) {
+            // It is the daemon that has too many, and not the caller.
+            return libc::ENFILE;
+        }
         if OWN.contains(&errno) { errno } else { libc::EIO }
     }
 

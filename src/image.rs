@@ -17,7 +17,7 @@ mod name;
 mod time;
 
 pub use checksum::{Algorithm, Checksum, Checksums};
-pub use content::{Content, DiskFormat, Fingerprint, Located, Reader, Seal};
+pub use content::{Content, DiskFormat, Fingerprint, Located, Seal, User};
 pub use details::{DetailFault, Details, VALUE_BYTES_MAX};
 pub use expected::Expected;
 pub use name::{ImageName, NAME_BYTES_MAX, NameFault};
@@ -152,11 +152,13 @@ pub struct Ownership {
     pub uid: u32,
     /// Group id.
     pub gid: u32,
-    /// Permission bits, 07777.
+    /// Permission bits, within [`MODE_BITS`](Self::MODE_BITS).
     pub mode: u32,
 }
 
 impl Ownership {
+    /// What an image keeps of a mode: set-user-ID and set-group-ID bits are for programs, and dropped.
+    pub const MODE_BITS: u32 = 0o1777;
     const PROTECTED: u32 = 0o1000;
     const OTHERS_READ: u32 = 0o4;
 
@@ -172,30 +174,36 @@ impl Ownership {
             if public { self.mode | Self::OTHERS_READ } else { self.mode & !Self::OTHERS_READ };
     }
 
+    /// The bits that count for a user: those of the first class that he is in, and no others.
+    fn bits(&self, user: &User) -> u32 {
+        if user.uid == self.uid {
+            self.mode >> 6
+        } else if user.is_in(self.gid) {
+            self.mode >> 3
+        } else {
+            self.mode
+        }
+    }
+
     /// Whether the mode bits let a user write.
     #[must_use]
-    pub const fn lets_write(&self, uid: u32, gid: u32) -> bool {
-        let bit = if uid == self.uid {
-            0o200
-        } else if gid == self.gid {
-            0o020
-        } else {
-            0o002
-        };
-        uid == 0 || self.mode & bit != 0
+    pub fn lets_write(&self, user: &User) -> bool {
+        user.uid == 0 || self.bits(user) & 0o2 != 0
     }
 
     /// Whether the mode bits let a user read.
     #[must_use]
-    pub const fn lets_read(&self, uid: u32, gid: u32) -> bool {
-        let bit = if uid == self.uid {
-            0o400
-        } else if gid == self.gid {
-            0o040
-        } else {
-            0o004
-        };
-        uid == 0 || self.mode & bit != 0
+    pub fn lets_read(&self, user: &User) -> bool {
+        user.uid == 0 || self.bits(user) & 0o4 != 0
+    }
+
+    /// The mode bits of what is made of this for a group: nobody can read it who could not read this. In another
+    /// group are others, and who is in the first one counts as anybody there.
+    #[must_use]
+    pub const fn readable_by_no_more(&self, gid: u32) -> u32 {
+        const READERS: u32 = 0o044;
+        let readers = self.mode & READERS;
+        if gid == self.gid || readers == READERS { 0o600 | readers } else { 0o600 }
     }
 
     /// Whether the sticky bit keeps the image from being removed or replaced.
@@ -264,9 +272,7 @@ impl Image {
     /// Whether it may still be said what the data must be: as long as that has not all come.
     #[must_use]
     pub fn may_be_declared(&self) -> bool {
-        let is_coming = self.status.creation() == Some(self.status)
-            || self.status.publication() == Some(Event::Publish);
-        is_coming && self.content.seal().is_none()
+        self.status.takes_declarations() && self.content.seal().is_none()
     }
 
     /// The record after `step` was taken at `now`. What the step does outside of the record is the

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Gid, Mode, OFlags, ResolveFlags, Uid};
 
 use crate::error::{Error, Result};
-use crate::image::Reader;
+use crate::image::User;
 use crate::store::StoreFile;
 
 /// The type of a FUSE filesystem, from `linux/magic.h`.
@@ -37,7 +37,7 @@ impl Locations {
     /// # Errors
     /// It is not below an allowed root, a link leads out of that, it is no regular file, it is in the
     /// store or a mount of it, or the reader may not read it.
-    pub fn open(&self, path: &Path, reader: Reader) -> Result<StoreFile> {
+    pub fn open(&self, path: &Path, reader: &User) -> Result<StoreFile> {
         let below = |root: &PathBuf| path.strip_prefix(root).ok().map(Path::to_owned);
         let found = self.roots.iter().find_map(|root| below(root).map(|rest| (root.clone(), rest)));
         let (root, rest) = found.ok_or(Error::Forbidden(
@@ -48,8 +48,9 @@ impl Locations {
         let file = if own.as_raw() == reader.uid {
             open_below(&root, &rest, &whole)?
         } else if own.is_root() {
+            let reader = reader.clone();
             std::thread::spawn(move || {
-                become_user(reader)?;
+                become_user(&reader)?;
                 open_below(&root, &rest, &whole)
             })
             .join()
@@ -81,11 +82,12 @@ fn is_fuse(file: impl AsFd) -> rustix::io::Result<bool> {
     Ok(u64::try_from(filesystem.f_type).unwrap_or(0) & 0xffff_ffff == FUSE_MAGIC)
 }
 
-/// Makes this thread one of the user, without any group but his own.
-fn become_user(user: Reader) -> Result<()> {
+/// Makes this thread one of the user. All of his groups count: one may let him in, or keep him out.
+fn become_user(user: &User) -> Result<()> {
     let failed = |error: rustix::io::Errno| Error::io("act for", "the user", error);
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
-    rustix::thread::set_thread_groups(&[]).map_err(failed)?;
+    let groups: Vec<Gid> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    rustix::thread::set_thread_groups(&groups).map_err(failed)?;
     rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(failed)?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(failed)
 }

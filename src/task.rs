@@ -104,6 +104,8 @@ pub struct ImportPath {
     pub disk_format: Option<DiskFormat>,
     /// What is said of it.
     pub details: Details,
+    /// The supplementary groups of the author, who must be able to read it.
+    pub groups: Vec<u32>,
     /// The new image, once there is one.
     pub image: Option<ImageId>,
 }
@@ -117,6 +119,8 @@ pub struct Convert {
     pub to: DiskFormat,
     /// The name of the new one.
     pub name: ImageName,
+    /// The supplementary groups of the author, who must be able to read the source.
+    pub groups: Vec<u32>,
     /// The new image, once there is one.
     pub image: Option<ImageId>,
 }

@@ -200,6 +200,9 @@ impl Shared {
     pub(super) fn open_data(&self, image: &Image) -> Result<Arc<StoreFile>> {
         match &image.content {
             Content::Sealed(seal) => self.store.open(&seal.digest).or_else(|error| {
+                if !error.tells_of_damage() {
+                    return Err(error);
+                }
                 match self.registry.image(Key::Id(image.id))?.map(|now| now.content) {
                     Some(Content::Sealed(_)) => {
                         Err(Error::Damaged(format!("data of image {}: {error}", image.id)))

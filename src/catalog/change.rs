@@ -2,7 +2,7 @@
 
 use super::{Actor, CONFLICTS_MAX, Shared};
 use crate::error::{Error, Result};
-use crate::image::{Content, Image, ImageId, ImageNumber};
+use crate::image::{Content, Image, ImageId, ImageNumber, User};
 use crate::lifecycle::{Decision, Effect, Event, Status, Step, decide};
 use crate::registry::{Change, Durability, Key, Reclaim, Transition};
 
@@ -180,7 +180,8 @@ impl Shared {
         let Some(holder) = holder.filter(|holder| holder.id != image.id) else {
             return Ok(None);
         };
-        may_replace(image, &holder, by)?;
+        let session = self.uploads.of(image.id);
+        may_replace(image, &holder, by, session.as_ref().map(|session| session.user()))?;
         let event = holder.status.removal(self.policy.delayed_delete);
         match decide(holder.subject(), event) {
             Decision::Step(step) => {
@@ -238,10 +239,17 @@ fn named(status: Option<Status>) -> &'static str {
 }
 
 /// Whether `image` may be put in the place of `holder`, by whoever asks or by its owner: whoever may write
-/// an image by its mode may replace it (specification, section 2).
-fn may_replace(image: &Image, holder: &Image, by: Option<Actor>) -> Result<()> {
+/// an image by its mode may replace it (specification, section 2). Of who uploads it all groups are known.
+fn may_replace(
+    image: &Image,
+    holder: &Image,
+    by: Option<Actor>,
+    writer: Option<&User>,
+) -> Result<()> {
     let (own, theirs) = (&image.ownership, &holder.ownership);
-    let may_write = (own.gid == theirs.gid && theirs.mode & 0o020 != 0) || theirs.mode & 0o002 != 0;
+    let owner = User { uid: own.uid, gid: own.gid, groups: Vec::new() };
+    let owner = writer.filter(|writer| writer.uid == own.uid).unwrap_or(&owner);
+    let may_write = [Some(owner), writer].into_iter().flatten().any(|user| theirs.lets_write(user));
     let asker = by.unwrap_or(Actor { uid: own.uid });
     let governs =
         asker.must_govern(holder).is_ok() || (Actor { uid: own.uid }).must_govern(holder).is_ok();

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use super::import::New;
+use super::import::{New, author};
 use super::{Catalog, Shared};
 use crate::error::{Error, Result};
-use crate::image::{DiskFormat, Image, ImageId, Ownership};
+use crate::image::{DiskFormat, Image, ImageId, User};
 use crate::ingest::{Upload, Watch, sound};
 use crate::inspect::Found;
 use crate::lifecycle::Access;
@@ -48,7 +48,7 @@ impl Catalog {
         work: &Work<'_>,
     ) -> Result<ImageId> {
         let image = self.by_id(convert.source)?.ok_or(Error::NotFound)?;
-        must_read(&image, task.ownership)?;
+        must_read(&image, &author(task, &convert.groups))?;
         let private = task.id.as_image_id();
         let done = self.shared.immutable(&image, private, watch).and_then(|source| {
             self.convert_source(task, convert, (&image, &source), (watch, work))
@@ -69,7 +69,7 @@ impl Catalog {
         let new = New {
             made: convert.image,
             name: &convert.name,
-            mode: image.ownership.mode,
+            source: image.ownership,
             // Raw is whatever is in it.
             format: Some(convert.to).filter(|to| *to != DiskFormat::Raw),
             details: image.details.clone(),
@@ -105,6 +105,7 @@ impl Shared {
         let mut copy = Upload::new(Arc::new(self.store.stage(private)?));
         self.check_size(located.fingerprint.size_bytes)?;
         copy.take(&file, &|_| watch(0))?;
+        Catalog::check_source(image, &file)?;
         Ok(Arc::clone(copy.file()))
     }
 
@@ -115,9 +116,9 @@ impl Shared {
 }
 
 /// A task is no way to read what its author can't read.
-pub(super) fn must_read(image: &Image, author: Ownership) -> Result<()> {
+pub(super) fn must_read(image: &Image, author: &User) -> Result<()> {
     let may = match image.status.access() {
-        Access::Mode => image.ownership.lets_read(author.uid, author.gid),
+        Access::Mode => image.ownership.lets_read(author),
         Access::Root => author.uid == 0,
         Access::Empty | Access::Staged | Access::Nobody => false,
     };

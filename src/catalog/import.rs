@@ -7,7 +7,7 @@ use super::staging::Import;
 use super::{Actor, Catalog, Move, Newcomer, Shared};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
-use crate::image::{Content, Details, DiskFormat, Image, ImageId, ImageName, Ownership, Reader};
+use crate::image::{Content, Details, DiskFormat, Image, ImageId, ImageName, Ownership, User};
 use crate::ingest::{Examined, Upload, Watch};
 use crate::lifecycle::{Event, Status};
 use crate::registry::{Reclaim, TaskChange};
@@ -21,8 +21,8 @@ pub(super) struct New<'a> {
     /// It, if an attempt before this one made it.
     pub(super) made: Option<ImageId>,
     pub(super) name: &'a ImageName,
-    /// The mode bits of what it is made of.
-    pub(super) mode: u32,
+    /// Whose is what it is made of, and who may read that.
+    pub(super) source: Ownership,
     /// What it is declared to be.
     pub(super) format: Option<DiskFormat>,
     /// What is said of it.
@@ -110,21 +110,28 @@ impl Catalog {
         watch: &dyn Fn(u8) -> Result<()>,
     ) -> Result<ImageId> {
         let source = {
-            let reader = Reader { uid: task.ownership.uid, gid: task.ownership.gid };
-            self.shared.locations.open(Path::new(&import.from), reader)?
+            let reader = author(task, &import.groups);
+            self.shared.locations.open(Path::new(&import.from), &reader)?
         };
         let size_bytes = source.size_bytes()?;
         let new = New {
             made: import.image,
             name: &import.name,
-            mode: source.mode()?,
+            source: source.ownership()?,
             format: import.disk_format,
             details: import.details.clone(),
             noted: &|id| TaskInput::ImportPath(ImportPath { image: Some(id), ..import.clone() }),
         };
         self.import_new(task, &new, (size_bytes, watch), &|upload, watch| {
-            self.shared.check_size(size_bytes)?;
-            upload.take(&source, watch)
+            let before = source.fingerprint()?;
+            self.shared.check_size(before.size_bytes)?;
+            upload.take(&source, watch)?;
+            if source.fingerprint()? == before {
+                return Ok(());
+            }
+            // What was taken may be a part of it, or of two.
+            let told = format!("{} changed while it was read: import it again", import.from);
+            Err(Error::SourceChanged(told))
         })
     }
 
@@ -171,7 +178,7 @@ impl Catalog {
             return Ok(id);
         }
         // It lets nobody read what he could not read before.
-        let mode = (new.mode & 0o644) | 0o600;
+        let mode = new.source.readable_by_no_more(task.ownership.gid);
         let ownership = Ownership { mode, ..task.ownership };
         let image = self.shared.queue(Newcomer {
             name: new.name.clone(),
@@ -234,6 +241,11 @@ impl Catalog {
         }
         Ok(())
     }
+}
+
+/// The author of a task, with the groups that he was in when he wrote it.
+pub(super) fn author(task: &Task, groups: &[u32]) -> User {
+    User { uid: task.ownership.uid, gid: task.ownership.gid, groups: groups.to_vec() }
 }
 
 fn tell(import: &Import, done_bytes: u64, watch: &dyn Fn(u8) -> Result<()>) -> Result<()> {

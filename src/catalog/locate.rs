@@ -10,7 +10,7 @@ use super::{Actor, Catalog, Move, Newcomer, Shared};
 use crate::error::{Error, Result};
 use crate::image::{
     Algorithm, Checksums, Content, Details, Digest, Image, ImageId, ImageName, ImageNumber,
-    Located, Ownership, Reader, Seal,
+    Located, Ownership, Seal, User,
 };
 use crate::ingest::{Examined, Upload, Watch, sound};
 use crate::lifecycle::{Event, Status};
@@ -26,10 +26,11 @@ impl Catalog {
     /// # Errors
     /// The path may not be used, its author may not read it, it is not a sound image, or the name may not
     /// be taken. Nothing is left then.
-    pub fn locate(&self, name: ImageName, path: &str, ownership: Ownership) -> Result<Image> {
-        let reader = Reader { uid: ownership.uid, gid: ownership.gid };
-        let located = self.shared.look_at(path, reader)?;
-        let actor = Actor { uid: ownership.uid };
+    pub fn locate(&self, name: ImageName, path: &str, author: &User) -> Result<Image> {
+        let (located, source) = self.shared.look_at(path, author)?;
+        let actor = Actor { uid: author.uid };
+        let mode = source.readable_by_no_more(author.gid);
+        let ownership = Ownership { uid: author.uid, gid: author.gid, mode };
         let image = self.shared.queue(Newcomer {
             name,
             status: Status::Queued,
@@ -52,10 +53,10 @@ impl Catalog {
     ///
     /// # Errors
     /// As [`locate`](Self::locate), or the data is not what it must be; the image stays queued then.
-    pub fn add_location(&self, image: &Image, path: &str, reader: Reader) -> Result<()> {
+    pub fn add_location(&self, image: &Image, path: &str, reader: &User) -> Result<()> {
         let actor = Actor { uid: reader.uid };
         actor.must_govern(image)?;
-        let mut located = self.shared.look_at(path, reader)?;
+        let (mut located, _) = self.shared.look_at(path, reader)?;
         let mut checksums = Checksums::default();
         let expected = &image.expected;
         if image.bound_digest.is_some()
@@ -127,7 +128,7 @@ fn seal_of(located: &Located) -> Seal {
 
 impl Shared {
     /// Looks at what is to be registered. Why it is refused stands in the log, as a tool shows a number only.
-    fn look_at(&self, path: &str, reader: Reader) -> Result<Located> {
+    fn look_at(&self, path: &str, reader: &User) -> Result<(Located, Ownership)> {
         self.look_closely(path, reader).inspect_err(|error| {
             log::warn!(
                 "path={path:?} op=locate uid={} errno={}: {error}",
@@ -137,19 +138,20 @@ impl Shared {
         })
     }
 
-    fn look_closely(&self, path: &str, reader: Reader) -> Result<Located> {
+    fn look_closely(&self, path: &str, reader: &User) -> Result<(Located, Ownership)> {
         let file = self.locations.open(Path::new(path), reader)?;
         let fingerprint = file.fingerprint()?;
         self.check_size(fingerprint.size_bytes)?;
         let found = sound(&file)?;
-        Ok(Located {
+        let located = Located {
             path: path.to_owned(),
-            reader,
+            reader: reader.clone(),
             fingerprint,
             format: found.format,
             virtual_size_bytes: Some(found.virtual_size_bytes),
             digest: None,
-        })
+        };
+        Ok((located, file.ownership()?))
     }
 
     fn add_location(&self, id: ImageId, actor: Actor, located: Located) -> Result<()> {
@@ -174,7 +176,7 @@ impl Shared {
 
     /// Opens the data of an image that lies elsewhere, if it is still what it was.
     pub(super) fn open_located(&self, located: &Located) -> Result<StoreFile> {
-        let opened = self.locations.open(Path::new(&located.path), located.reader);
+        let opened = self.locations.open(Path::new(&located.path), &located.reader);
         let file = match opened {
             Err(Error::Invalid(told)) => return Err(Error::SourceChanged(told)),
             opened => opened?,

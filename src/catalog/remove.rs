@@ -3,7 +3,7 @@
 use super::{Actor, Catalog, Shared};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
-use crate::image::{Image, ImageId, ImageName, Timestamp};
+use crate::image::{Image, ImageId, ImageName, Ownership, Timestamp};
 use crate::lifecycle::{Decision, Event, Status, decide};
 use crate::registry::{Change, Durability, Key};
 
@@ -84,7 +84,8 @@ impl Catalog {
         self.shared.amend(id, Durability::Transient, |mut image| {
             image.ownership.uid = attributes.uid.unwrap_or(image.ownership.uid);
             image.ownership.gid = attributes.gid.unwrap_or(image.ownership.gid);
-            image.ownership.mode = attributes.mode.unwrap_or(image.ownership.mode);
+            let mode = attributes.mode.unwrap_or(image.ownership.mode);
+            image.ownership.mode = mode & Ownership::MODE_BITS;
             image.modified_at = attributes.modified_at.unwrap_or(image.modified_at);
             Ok(Some(image))
         })?;

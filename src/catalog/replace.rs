@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::{Actor, Catalog, Newcomer, Shared, UploadSession};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
-use crate::image::{Content, Image, ImageId, ImageName, Ownership};
+use crate::image::{Content, Image, ImageId, ImageName, Ownership, User};
 use crate::ingest::Upload;
 use crate::lifecycle::{Decision, Event, Status, decide};
 use crate::registry::{Change, Durability, Key, Reclaim, Transition};
@@ -120,13 +120,13 @@ impl Catalog {
     ///
     /// # Errors
     /// The image is not active any more, is protected, or the disk refuses.
-    pub fn reopen(&self, id: ImageId, actor: Actor) -> Result<(Image, Arc<UploadSession>)> {
+    pub fn reopen(&self, id: ImageId, user: User) -> Result<(Image, Arc<UploadSession>)> {
         let shared = &self.shared;
         let old = shared.load(id)?;
         self.check_replaceable(&old)?;
         let file = self.open_sealed(&old)?;
-        let new = shared.queue(in_place_of(&old, actor))?;
-        let session = self.open_upload(&new, actor)?;
+        let new = shared.queue(in_place_of(&old, Actor { uid: user.uid }))?;
+        let session = self.open_upload(&new, user)?;
         let swapped = shared
             .begin_with(&session, &file)
             .and_then(|()| {

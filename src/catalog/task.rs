@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use super::import::TASK_MODE;
 use super::{Actor, Catalog, convert};
 use crate::error::{Error, Result};
-use crate::image::{Image, ImageId, ImageName, ImageNumber, Ownership};
+use crate::image::{Image, ImageId, ImageName, ImageNumber, Ownership, User};
 use crate::lifecycle::{Status, TaskEvent, TaskStatus};
 use crate::registry::{Change, TaskChange, TaskKey};
 use crate::task::{
-    ATTEMPTS_MAX, Convert, Order, Task, TaskDraft, TaskId, TaskInput, TaskNumber, TaskResult,
+    ATTEMPTS_MAX, Convert, ImportPath, Order, Task, TaskDraft, TaskId, TaskInput, TaskNumber,
+    TaskResult,
 };
 
 /// Tasks that are read at once.
@@ -20,14 +21,17 @@ impl Catalog {
     ///
     /// # Errors
     /// The image is not there or not the author's, or only the operator may ask for that.
-    pub fn order(&self, order: Order, name: ImageName, author: Ownership) -> Result<TaskId> {
+    pub fn order(&self, order: Order, name: ImageName, author: &User) -> Result<TaskId> {
         let actor = Actor { uid: author.uid };
         let input = match order {
-            Order::Import(import) => TaskInput::ImportPath(import),
+            Order::Import(import) => {
+                TaskInput::ImportPath(ImportPath { groups: author.groups.clone(), ..import })
+            }
             Order::Convert { image, to, name } => {
                 let source = self.named(&image)?;
                 convert::must_read(&source, author)?;
-                TaskInput::Convert(Convert { source: source.id, to, name, image: None })
+                let groups = author.groups.clone();
+                TaskInput::Convert(Convert { source: source.id, to, name, groups, image: None })
             }
             Order::Verify { image: Some(image) } => {
                 let image = self.named(&image)?;
@@ -45,7 +49,7 @@ impl Catalog {
             }
         };
         let id = TaskId::random();
-        let ownership = Ownership { mode: TASK_MODE, ..author };
+        let ownership = Ownership { uid: author.uid, gid: author.gid, mode: TASK_MODE };
         let created = self.shared.clock.moment();
         log::info!("task={id} name={:?} to=pending op={}", name.as_str(), input.kind());
         let draft = TaskDraft { id, name, ownership, input, created };

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::{Actor, Catalog, now};
 use crate::error::{Error, Result};
-use crate::image::{Algorithm, Image, ImageId, ImageNumber, Seal, Timestamp};
+use crate::image::{Algorithm, Image, ImageId, ImageNumber, Seal, Timestamp, User};
 use crate::ingest::Upload;
 use crate::store::StoreFile;
 
@@ -18,7 +18,7 @@ use crate::store::StoreFile;
 #[derive(Debug)]
 pub struct UploadSession {
     id: ImageId,
-    actor: Actor,
+    user: User,
     number: ImageNumber,
     started_at: Timestamp,
     size_bytes: AtomicU64,
@@ -111,10 +111,10 @@ pub struct Live {
 }
 
 impl UploadSession {
-    fn new(image: &Image, actor: Actor) -> Self {
+    fn new(image: &Image, user: User) -> Self {
         Self {
             id: image.id,
-            actor,
+            user,
             number: image.number,
             started_at: now(),
             size_bytes: AtomicU64::new(0),
@@ -149,7 +149,12 @@ impl UploadSession {
 
     /// Who opened it first.
     pub(super) const fn actor(&self) -> Actor {
-        self.actor
+        Actor { uid: self.user.uid }
+    }
+
+    /// The same, with his groups.
+    pub(super) const fn user(&self) -> &User {
+        &self.user
     }
 
     /// The number of the image it is for.
@@ -298,16 +303,20 @@ impl Uploads {
         self.open.lock().get(&id).map(Arc::clone)
     }
 
-    fn join(&self, image: &Image, actor: Actor) -> Result<Arc<UploadSession>> {
+    fn join(&self, image: &Image, user: User) -> Result<Arc<UploadSession>> {
         let mut open = self.open.lock();
         if let Some(session) = open.get(&image.id) {
             if session.handles() == 0 {
                 return Err(Error::Busy("the last upload of this image is just ending".into()));
             }
+            if session.check_not_cancelled().is_err() {
+                let told = "whoever wrote this image before still has it open: he is to close it";
+                return Err(Error::Busy(told.into()));
+            }
             session.handles.fetch_add(1, Ordering::AcqRel);
             return Ok(Arc::clone(session));
         }
-        let session = Arc::new(UploadSession::new(image, actor));
+        let session = Arc::new(UploadSession::new(image, user));
         open.insert(image.id, Arc::clone(&session));
         Ok(session)
     }
@@ -345,8 +354,8 @@ impl Catalog {
     ///
     /// # Errors
     /// Its last upload is just ending.
-    pub fn open_upload(&self, image: &Image, actor: Actor) -> Result<Arc<UploadSession>> {
-        let session = self.shared.uploads.join(image, actor)?;
+    pub fn open_upload(&self, image: &Image, user: User) -> Result<Arc<UploadSession>> {
+        let session = self.shared.uploads.join(image, user)?;
         if session.is_staging()
             && let Err(error) = self.shared.attach_staged(&session).and_then(|()| {
                 // Its import may have begun since it was looked up.

@@ -286,7 +286,7 @@ impl Shared {
             |_| Ok(Event::Write),
             |next, _| {
                 next.content = Content::Staged;
-                // Why an earlier attempt failed is of no account any more.
+                // What failed before is being tried again.
                 next.message = None;
                 Ok(())
             },

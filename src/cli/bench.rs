@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::backup::sync_all;
 use super::{BenchCommand, FillArguments};
-use crate::catalog::{Actor, Catalog, Parts, Policy, Source, SystemTimeSource};
+use crate::catalog::{Catalog, Parts, Policy, Source, SystemTimeSource};
 use crate::error::{Error, Result};
-use crate::image::{Image, ImageName, Ownership};
+use crate::image::{Image, ImageName, Ownership, User};
 use crate::lifecycle::Status;
 use crate::location::Locations;
 use crate::registry::SqliteRegistry;
@@ -82,7 +82,7 @@ impl Filler {
         let gid = rustix::process::getegid().as_raw();
         let ownership = Ownership { uid, gid, mode: 0o644 };
         let image = self.catalog.queue(named(number)?, Status::Queued, ownership)?;
-        let session = self.catalog.open_upload(&image, Actor { uid })?;
+        let session = self.catalog.open_upload(&image, User { uid, gid, groups: Vec::new() })?;
         let filled = if number < self.contents {
             let data = content(number, self.size_bytes);
             self.catalog.write(&session, 0, &data, &mut || ()).map(|turn| {

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::mount::UnmountFlags;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -165,6 +166,7 @@ fn serve_in_background(arguments: &MountArguments, store: &Path, mount_point: &P
 }
 
 fn serve(store: &Path, mount_point: &Path, options: &Options, is_background: bool) -> Result<()> {
+    raise_descriptors();
     let open = OpenOptions { any_filesystem: options.any_filesystem, ..OpenOptions::default() };
     let local = LocalStore::open(store, open)?;
     let _log = log_file::start(options, is_background.then(|| store.join("sps.log")).as_deref())?;
@@ -187,6 +189,15 @@ fn serve(store: &Path, mount_point: &Path, options: &Options, is_background: boo
     mounted.wait()?;
     log::info!("op=umount: {} is unmounted", mount_point.display());
     Ok(())
+}
+
+/// Each open image takes a descriptor: as many as this process may have.
+fn raise_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        log::warn!("op=mount: the limit of open files stays as it is: {error}");
+    }
 }
 
 fn settings(options: &Options) -> Settings {
@@ -238,7 +249,7 @@ fn unmount_on_signal(mount_point: &Path) -> Result<()> {
         .spawn(move || {
             for signal in &mut signals {
                 log::info!("op=umount: signal {signal}, draining");
-                match umount::drain(&path) {
+                match umount::drain(&path, umount::WAIT_MAX, None) {
                     Ok(()) => return,
                     Err(error) => log::error!("op=umount: {error}"),
                 }

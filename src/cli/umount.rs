@@ -4,15 +4,17 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::mounts::{self, Unmount};
-use super::view;
+use super::{UmountArguments, view};
 use crate::error::{Error, Result};
+use crate::sys;
 
-/// How long open files, and then the daemon, are waited for.
-const WAIT_MAX: Duration = Duration::from_secs(30);
+/// How long open files, and then the daemon, are waited for, if nothing else is said.
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// How often it is tried again while something is open.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -20,9 +22,16 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How many holders are named.
 const HOLDERS_MAX: usize = 5;
 
+/// The process that serves a mount, watched from before it is asked to end: its number may be another's after.
+pub(super) struct Daemon {
+    pid: Pid,
+    process: OwnedFd,
+}
+
 /// Runs the command.
-pub(super) fn run(mount_point: &Path) -> Result<()> {
-    let path = mounts::absolute(mount_point)?;
+pub(super) fn run(arguments: &UmountArguments) -> Result<()> {
+    let path = mounts::absolute(&arguments.mountpoint)?;
+    let wait = Duration::from_secs(arguments.wait);
     if mounts::is_dead(&path) {
         return match mounts::unmount(&path, UnmountFlags::DETACH) {
             Ok(()) => Ok(()),
@@ -34,21 +43,29 @@ pub(super) fn run(mount_point: &Path) -> Result<()> {
         return Err(Error::Store(format!("no store is mounted at {}", path.display())));
     }
     let daemon = view::attribute(&path, "pid").and_then(|pid| pid.parse().ok());
-    let daemon = daemon.and_then(Pid::from_raw);
-    drain(&path)?;
-    daemon.map_or(Ok(()), wait_for_end)
+    // One that can't be seen from here is not waited for.
+    let daemon = daemon.and_then(Pid::from_raw).and_then(Daemon::watch);
+    drain(&path, wait, daemon.as_ref())?;
+    daemon.map_or(Ok(()), |daemon| daemon.wait_for_end(wait))
 }
 
 /// Takes the mount off as soon as nothing is open on it.
 ///
 /// # Errors
-/// After 30 seconds it says who has what open, and the mount stays.
-pub(super) fn drain(path: &Path) -> Result<()> {
-    let deadline = Instant::now() + WAIT_MAX;
+/// After that time it says who has what open, and the mount stays. The daemon died meanwhile.
+pub(super) fn drain(path: &Path, wait: Duration, daemon: Option<&Daemon>) -> Result<()> {
+    let deadline = Instant::now() + wait;
     loop {
         match mounts::unmount(path, UnmountFlags::empty()) {
             Ok(()) => return Ok(()),
             Err(Unmount::Failed(error)) => return Err(error),
+            Err(Unmount::Busy)
+                if daemon.is_some_and(Daemon::has_ended) && mounts::is_dead(path) =>
+            {
+                // Nothing is served any more: what is open fails, and is to be closed.
+                let _ = mounts::unmount(path, UnmountFlags::DETACH);
+                return daemon.map_or(Ok(()), |daemon| daemon.wait_for_end(wait));
+            }
             Err(Unmount::Busy) if Instant::now() < deadline => std::thread::sleep(PAUSE),
             Err(Unmount::Busy) => {
                 let mut holders = mounts::holders(path);
@@ -70,21 +87,60 @@ pub(super) fn drain(path: &Path) -> Result<()> {
     }
 }
 
-/// Waits until the daemon has closed the store, so that it can be mounted again at once.
-fn wait_for_end(daemon: Pid) -> Result<()> {
-    // A daemon that has ended already can't be opened.
-    let Ok(process) = pidfd_open(daemon, PidfdFlags::empty()) else {
-        return Ok(());
-    };
-    let seconds = i64::try_from(WAIT_MAX.as_secs()).unwrap_or(i64::MAX);
-    let timeout = Timespec { tv_sec: seconds, tv_nsec: 0 };
-    let mut watched = [PollFd::new(&process, PollFlags::IN)];
-    match poll(&mut watched, Some(&timeout)) {
-        Ok(0) => Err(Error::Busy(format!(
-            "it is unmounted, but its daemon (process {}) still works: see sps.log in the store",
-            daemon.as_raw_nonzero()
-        ))),
-        Ok(_) => Ok(()),
-        Err(error) => Err(Error::io("wait for", "the daemon", error)),
+impl Daemon {
+    fn watch(pid: Pid) -> Option<Self> {
+        let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        Some(Self { pid, process })
+    }
+
+    /// Whether it ends within a time.
+    fn ends_within(&self, wait: Duration) -> Result<bool> {
+        let seconds = i64::try_from(wait.as_secs()).unwrap_or(i64::MAX);
+        let timeout = Timespec { tv_sec: seconds, tv_nsec: 0 };
+        let mut watched = [PollFd::new(&self.process, PollFlags::IN)];
+        let ready = poll(&mut watched, Some(&timeout));
+        ready.map(|ready| ready > 0).map_err(|error| Error::io("wait for", "the daemon", error))
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ends_within(Duration::ZERO).unwrap_or(false)
+    }
+
+    /// Waits until it has closed the store, so that it can be mounted again at once.
+    ///
+    /// # Errors
+    /// It takes longer, or it did not end by itself and well.
+    fn wait_for_end(&self, wait: Duration) -> Result<()> {
+        let pid = self.pid.as_raw_nonzero();
+        if !self.ends_within(wait)? {
+            return Err(Error::Busy(format!(
+                "it is unmounted, but its daemon (process {pid}) still works: see sps.log in the store"
+            )));
+        }
+        match self.status() {
+            None | Some(0) => Ok(()),
+            Some(status) => {
+                let how = match status & 0x7f {
+                    0 => format!("failed with status {}", status >> 8),
+                    signal => format!("was killed by signal {signal}"),
+                };
+                Err(Error::Store(format!(
+                    "it is unmounted, but its daemon (process {pid}) {how} before it was done: mount it \
+                     again, and see killed/ for uploads that were cut off"
+                )))
+            }
+        }
+    }
+
+    /// Its status as wait(2) has it, where the kernel tells.
+    fn status(&self) -> Option<i32> {
+        let told = || sys::exit_code(self.process.as_fd()).ok().flatten();
+        // As long as its parent has not waited for it, it stands in `/proc`.
+        told().or_else(|| {
+            let line = std::fs::read_to_string(format!("/proc/{}/stat", self.pid.as_raw_nonzero()));
+            let (_, fields) = line.as_deref().unwrap_or_default().rsplit_once(") Z ")?;
+            let last = fields.split_ascii_whitespace().last()?.parse().ok();
+            told().or(last)
+        })
     }
 }

@@ -12,7 +12,7 @@ use super::page;
 use super::tree::Node;
 use crate::catalog::{Attributes, Resize, now};
 use crate::error::{Error, Result};
-use crate::image::{Image, Timestamp};
+use crate::image::{Image, Ownership, Timestamp};
 use crate::store::Space;
 use crate::task::Task;
 
@@ -86,7 +86,7 @@ impl Mount {
 
     /// The attributes of a file that is to become a task.
     pub(crate) fn draft_attributes(&self, draft: &Draft) -> FileAttr {
-        let author = draft.author();
+        let author = draft.ownership();
         FileAttr {
             perm: u16::try_from(author.mode & 0o777).unwrap_or(0),
             uid: author.uid,
@@ -249,7 +249,7 @@ fn image_attributes(node: Node, shown: &Shown) -> FileAttr {
         ctime: system_time(image.status_at),
         crtime: system_time(image.created_at),
         kind: FileType::RegularFile,
-        perm: u16::try_from(image.ownership.mode & 0o7777).unwrap_or(0),
+        perm: u16::try_from(image.ownership.mode & Ownership::MODE_BITS).unwrap_or(0),
         nlink: 1,
         uid: image.ownership.uid,
         gid: image.ownership.gid,

@@ -10,6 +10,7 @@ use std::path::Path;
 use rustix::process::PidfdFlags;
 use signal_hook::low_level::signal_name;
 
+use crate::error::{Error, Result};
 use crate::mountinfo;
 use crate::sys;
 
@@ -132,8 +133,27 @@ impl Caller {
         Family::of(Pid(self.thread)).map(|family| family.process)
     }
 
+    /// The supplementary groups of the caller, if they can be seen. He waits for his answer meanwhile.
+    pub(crate) fn groups(self) -> Option<Vec<u32>> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.thread)).ok()?;
+        let groups = status.lines().find_map(|line| line.strip_prefix("Groups:"))?;
+        groups.split_ascii_whitespace().map(|gid| gid.parse().ok()).collect()
+    }
+
     /// Why the caller closes a descriptor.
-    pub(crate) fn ending(self) -> Ending {
+    ///
+    /// # Errors
+    /// This process has no descriptor left to look with: a writer that failed could not be told from one that did not.
+    pub(crate) fn ending(self) -> Result<Ending> {
+        match fs::File::open(format!("/proc/{}/status", self.thread)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("look at", "/proc", error))
+            }
+            Ok(_) | Err(_) => Ok(self.ending_seen()),
+        }
+    }
+
+    fn ending_seen(self) -> Ending {
         match Family::of(Pid(self.thread)) {
             None => return Ending::Unknown,
             Some(family) if family.has_memory => return Ending::Close,

@@ -60,6 +60,7 @@ impl Mount {
             }
             Creation::Image(status) => status,
         };
+        self.handles.must_have_room()?;
         // What it was told to look for again is not there, and it makes it.
         self.claims.looks_again(asker.thread);
         let image = self.queue(asker, folder, (status, name), mode)?;
@@ -103,7 +104,6 @@ impl Mount {
         name: &[u8],
         target: &Path,
     ) -> Result<(fuser::FileAttr, Duration)> {
-        const MODE: u32 = 0o644;
         let folder = Self::node(parent)?;
         match gesture::create(folder)? {
             Creation::Image(Status::Queued) => {}
@@ -113,8 +113,7 @@ impl Mount {
         }
         let name = ImageName::new(name)?;
         let target = target.to_str().ok_or_else(|| Error::Invalid("a location is text".into()))?;
-        let ownership = Ownership { uid: asker.uid, gid: asker.gid, mode: MODE };
-        let image = self.catalog.locate(name, target, ownership)?;
+        let image = self.catalog.locate(name, target, &asker.user()?)?;
         let link = Node::Link(image.number);
         Ok((self.attributes_of(link, Some(image)), Duration::ZERO))
     }

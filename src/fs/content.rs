@@ -179,7 +179,7 @@ impl Mount {
         if image.status.has_unique_names() {
             return Err(Error::NoPermission("an active image can't be written"));
         }
-        let session = self.catalog.open_upload(image, asker.actor())?;
+        let session = self.catalog.open_upload(image, asker.user_as_known())?;
         let done = self
             .catalog
             .resize(&session, Resize::To(size_bytes))
@@ -198,7 +198,9 @@ impl Mount {
             Handle::Read { .. } | Handle::Empty | Handle::Page(_) => return Ok(()),
         };
         let caller = asker.caller();
-        let ending = caller.ending();
+        let ending = caller.ending().inspect_err(|error| {
+            self.catalog.fail(&upload.session, error.clone());
+        })?;
         if let Some(reason) = ending.failure()
             && upload.depends_on(caller.process())
         {

@@ -11,7 +11,7 @@ use super::handles::Handle;
 use super::mount::{Asker, Mount};
 use super::tree::Node;
 use crate::error::{Error, Result};
-use crate::image::{ImageName, Ownership};
+use crate::image::{ImageName, Ownership, User};
 use crate::task::parse_order;
 
 /// The longest text of a task in bytes.
@@ -22,7 +22,8 @@ pub(crate) struct Draft {
     /// Its number, for its inode.
     pub(crate) number: u64,
     name: ImageName,
-    author: Ownership,
+    author: User,
+    mode: u32,
     opener: Option<Pid>,
     text: Mutex<Text>,
 }
@@ -48,8 +49,8 @@ impl Draft {
     }
 
     /// Whose it is.
-    pub(crate) const fn author(&self) -> Ownership {
-        self.author
+    pub(crate) const fn ownership(&self) -> Ownership {
+        Ownership { uid: self.author.uid, gid: self.author.gid, mode: self.mode }
     }
 
     /// Reads at `offset`; answers how many bytes there were.
@@ -95,9 +96,9 @@ impl Mount {
     pub(crate) fn draft(&self, asker: Asker, name: &[u8], mode: u32) -> Result<(u64, FileAttr)> {
         let name = ImageName::new(name)?;
         let number = self.drafts.next.fetch_add(1, Ordering::Relaxed) + 1;
-        let author = Ownership { uid: asker.uid, gid: asker.gid, mode: mode & 0o7777 };
+        let author = asker.user()?;
         let opener = asker.caller().process();
-        let draft = Draft { number, name, author, opener, text: Mutex::default() };
+        let draft = Draft { number, name, author, mode, opener, text: Mutex::default() };
         let attributes = self.draft_attributes(&draft);
         Ok((self.handles.insert(Handle::Draft(draft)), attributes))
     }
@@ -105,7 +106,7 @@ impl Mount {
     /// The file is closed: what is written becomes a task, or `close` fails and nothing is left.
     pub(crate) fn flush_draft(&self, asker: Asker, draft: &Draft) -> Result<()> {
         let caller = asker.caller();
-        if let Some(reason) = caller.ending().failure() {
+        if let Some(reason) = caller.ending()?.failure() {
             log::info!("op=task name={:?}: {reason}: it is no task", draft.name.as_str());
             draft.text.lock().has_failed = true;
             return Ok(());
@@ -138,7 +139,7 @@ impl Mount {
             .inspect_err(|error| log::warn!("op=task errno={}: {error}", error.errno()))?;
         // What it names may have been closed just now.
         self.settle(&Scope::Any);
-        self.catalog.order(order, draft.name.clone(), draft.author)?;
+        self.catalog.order(order, draft.name.clone(), &draft.author)?;
         text.is_ordered = true;
         self.tasks.wake();
         Ok(())

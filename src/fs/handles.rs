@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
+use rustix::process::{Resource, getrlimit};
 
 use super::caller::{Caller, Pid};
 use super::drafts::Draft;
 use crate::catalog::UploadSession;
+use crate::error::{Error, Result};
 use crate::image::{Image, ImageNumber};
 use crate::store::StoreFile;
 
@@ -103,19 +105,36 @@ impl UploadHandle {
     }
 }
 
+/// Descriptors that are kept for what is done with what is open: a close must be able to look into `/proc`, to
+/// name what it seals, and to ask the registry, however many others have images open.
+const RESERVED: usize = 512;
+
 /// All that is open, by the number the kernel has.
 pub(crate) struct Handles {
     open: RwLock<HashMap<u64, Arc<Handle>>>,
     next: AtomicU64,
+    /// How many may be open: each takes a descriptor of this process.
+    most: usize,
 }
 
 impl Default for Handles {
     fn default() -> Self {
-        Self { open: RwLock::default(), next: AtomicU64::new(1) }
+        let limit = getrlimit(Resource::Nofile).current;
+        let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let most = limit - RESERVED.min(limit / 2);
+        Self { open: RwLock::default(), next: AtomicU64::new(1), most }
     }
 }
 
 impl Handles {
+    /// Whether one more image may be opened.
+    ///
+    /// # Errors
+    /// As many are open as may be.
+    pub(crate) fn must_have_room(&self) -> Result<()> {
+        if self.open.read().len() < self.most { Ok(()) } else { Err(Error::TooManyOpen) }
+    }
+
     /// Keeps `handle`, and answers its number.
     pub(crate) fn insert(&self, handle: Handle) -> u64 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);

@@ -20,7 +20,7 @@ use super::vacancies::Vacancies;
 use super::watch::Watch;
 use crate::catalog::{Actor, Catalog, Live, UploadSession, now};
 use crate::error::{Error, Result};
-use crate::image::{Content, Image, ImageName, ImageNumber, Reader, Timestamp};
+use crate::image::{Content, Image, ImageName, ImageNumber, Timestamp, User};
 use crate::tasks::Executor;
 
 /// Whose the status folders are, and who may put images into them.
@@ -60,9 +60,20 @@ impl Asker {
         Actor { uid: self.uid }
     }
 
-    /// The one as whom files elsewhere are read.
-    pub(crate) const fn reader(self) -> Reader {
-        Reader { uid: self.uid, gid: self.gid }
+    /// The one with all his groups. Root needs none.
+    ///
+    /// # Errors
+    /// They can't be seen.
+    pub(crate) fn user(self) -> Result<User> {
+        let groups = if self.uid == 0 { Some(Vec::new()) } else { self.caller().groups() };
+        let groups = groups.ok_or(Error::NoPermission("your groups can't be seen from here"))?;
+        Ok(User { uid: self.uid, gid: self.gid, groups })
+    }
+
+    /// The one with the groups that are known of him.
+    pub(crate) fn user_as_known(self) -> User {
+        let alone = User { uid: self.uid, gid: self.gid, groups: Vec::new() };
+        self.user().unwrap_or(alone)
     }
 
     /// The process that asks, as `/proc` shows it.

@@ -27,6 +27,7 @@ impl Mount {
                     self.release(opened.handle);
                     return Err(Error::NoPermission("it can't be opened so by this path"));
                 }
+                self.handles.must_have_room()?;
                 let is_root = asker.actor().is_root();
                 let usage = Usage { is_write, is_truncated, is_root };
                 match self.image(number) {
@@ -113,7 +114,7 @@ impl Mount {
 
     /// Opens an image to be uploaded, or to be worked on in staging.
     pub(crate) fn open_upload(&self, asker: Asker, image: &Image) -> Result<Opened> {
-        let session = self.catalog.open_upload(image, asker.actor())?;
+        let session = self.catalog.open_upload(image, asker.user_as_known())?;
         let caching = if session.is_staging() {
             self.paged.lock().insert(image.number);
             self.staged_caching()
@@ -174,7 +175,7 @@ impl Mount {
     ) -> Result<Option<Image>> {
         let (new, opened) = if !usage.is_write {
             (found.clone(), self.open_to_read(found)?)
-        } else if usage.is_truncated && found.ownership.lets_write(asker.uid, asker.gid) {
+        } else if usage.is_truncated && found.ownership.lets_write(&asker.user_as_known()) {
             let new = self.catalog.queue_replacement(found, asker.actor())?;
             let opened = self.open_upload(asker, &new)?;
             (new, opened)
@@ -204,7 +205,7 @@ impl Mount {
         if process.is_none() || !self.watch.is_uploader(image.number, process) {
             return Err(Error::NoPermission("an active image can't be written"));
         }
-        let (new, session) = self.catalog.reopen(image.id, asker.actor())?;
+        let (new, session) = self.catalog.reopen(image.id, asker.user_as_known())?;
         self.watch.forget(image.number);
         let handle = self.handles.insert(Handle::Upload(UploadHandle::new(session, process)));
         self.offer(asker, image, &new, Opened::direct(handle))?;

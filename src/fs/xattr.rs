@@ -98,7 +98,7 @@ impl Mount {
             }
             _ if is_missing => Err(Error::NoAttribute),
             (Property::Locations, Some(path)) => {
-                self.catalog.add_location(image, path, change.asker.reader())
+                self.catalog.add_location(image, path, &change.asker.user()?)
             }
             (Property::Locations, None) => self.catalog.drop_location(image, change.asker.actor()),
             (property, value) => self.declare(change, |image| edit(image, property, value)),

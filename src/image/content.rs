@@ -98,7 +98,7 @@ pub struct Located {
     /// Its path.
     pub path: String,
     /// On whose behalf it is read.
-    pub reader: Reader,
+    pub reader: User,
     /// How it was found: what is there later and is not this is not the image.
     pub fingerprint: Fingerprint,
     /// What the content was found to be.
@@ -109,13 +109,23 @@ pub struct Located {
     pub digest: Option<Digest>,
 }
 
-/// A user and his group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reader {
+/// A user and all groups that he is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
     /// User id.
     pub uid: u32,
     /// Group id.
     pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+impl User {
+    /// Whether he is in a group.
+    #[must_use]
+    pub fn is_in(&self, gid: u32) -> bool {
+        self.gid == gid || self.groups.contains(&gid)
+    }
 }
 
 /// By what a file is known not to have changed.

@@ -111,6 +111,20 @@ impl Status {
         }
     }
 
+    /// Whether it may still be said what the data must be: not once that is being checked.
+    #[must_use]
+    pub const fn takes_declarations(self) -> bool {
+        match self {
+            Self::Queued | Self::Saving | Self::Uploading => true,
+            Self::Importing
+            | Self::Active
+            | Self::Deactivated
+            | Self::Killed
+            | Self::PendingDelete
+            | Self::Deleted => false,
+        }
+    }
+
     /// Whether all that is seen of an image of this status stays as it is until a commit changes it.
     #[must_use]
     pub const fn is_lasting(self) -> bool {

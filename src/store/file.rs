@@ -8,7 +8,7 @@ use rustix::fs::{FallocateFlags, SeekFrom};
 
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
-use crate::image::{Fingerprint, Timestamp};
+use crate::image::{Fingerprint, Ownership, Timestamp};
 use crate::inspect::Probe;
 use crate::sys;
 
@@ -192,13 +192,13 @@ impl StoreFile {
         }
     }
 
-    /// Its permission bits.
+    /// Whose it is, and its permission bits.
     ///
     /// # Errors
     /// The filesystem does not say.
-    pub fn mode(&self) -> Result<u32> {
+    pub fn ownership(&self) -> Result<Ownership> {
         let found = self.file.metadata().map_err(|error| self.failed("stat", error))?;
-        Ok(found.mode() & 0o7777)
+        Ok(Ownership { uid: found.uid(), gid: found.gid(), mode: found.mode() & 0o7777 })
     }
 
     /// By what it is known not to have changed.

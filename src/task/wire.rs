@@ -98,6 +98,8 @@ enum Input {
     ImportPath {
         import_from: String,
         image_properties: StoredProperties,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        author_groups: Vec<u32>,
         #[serde(skip_serializing_if = "Option::is_none")]
         image: Option<String>,
     },
@@ -108,6 +110,8 @@ enum Input {
         convert: String,
         to: String,
         name: String,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        author_groups: Vec<u32>,
         #[serde(skip_serializing_if = "Option::is_none")]
         image: Option<String>,
     },
@@ -213,7 +217,14 @@ fn import(request: ImportRequest) -> Result<ImportPath, Fault> {
     let said = request.image_properties;
     let details = details(&said.tags, &said.properties, (said.min_disk, said.min_ram));
     let details = details.map_err(|fault| Fault(fault.to_string()))?;
-    Ok(ImportPath { from: request.import_from, name, disk_format, details, image: None })
+    Ok(ImportPath {
+        from: request.import_from,
+        name,
+        disk_format,
+        details,
+        groups: Vec::new(),
+        image: None,
+    })
 }
 
 fn details(
@@ -273,12 +284,14 @@ fn input_of(input: &TaskInput) -> Input {
                     .map(|(key, value)| (key.to_owned(), value.to_owned()))
                     .collect(),
             },
+            author_groups: import.groups.clone(),
             image: import.image.map(|image| image.to_string()),
         },
         TaskInput::Convert(convert) => Input::Convert {
             convert: convert.source.to_string(),
             to: convert.to.name().to_owned(),
             name: convert.name.to_string(),
+            author_groups: convert.groups.clone(),
             image: convert.image.map(|image| image.to_string()),
         },
         TaskInput::Verify { image } => {
@@ -295,7 +308,7 @@ pub(super) fn parse_input(text: &str) -> Option<TaskInput> {
         Input::ImportStaged { import_staged } => {
             Some(TaskInput::ImportStaged { image: id(import_staged)? })
         }
-        Input::ImportPath { import_from, image_properties, image } => {
+        Input::ImportPath { import_from, image_properties, author_groups, image } => {
             Some(TaskInput::ImportPath(ImportPath {
                 from: import_from,
                 name: ImageName::new(image_properties.name.as_bytes()).ok()?,
@@ -309,15 +322,19 @@ pub(super) fn parse_input(text: &str) -> Option<TaskInput> {
                     (image_properties.min_disk, image_properties.min_ram),
                 )
                 .ok()?,
+                groups: author_groups,
                 image: image.and_then(id),
             }))
         }
-        Input::Convert { convert, to, name, image } => Some(TaskInput::Convert(Convert {
-            source: id(convert)?,
-            to: DiskFormat::from_name(&to)?,
-            name: ImageName::new(name.as_bytes()).ok()?,
-            image: image.and_then(id),
-        })),
+        Input::Convert { convert, to, name, author_groups, image } => {
+            Some(TaskInput::Convert(Convert {
+                source: id(convert)?,
+                to: DiskFormat::from_name(&to)?,
+                name: ImageName::new(name.as_bytes()).ok()?,
+                groups: author_groups,
+                image: image.and_then(id),
+            }))
+        }
         Input::Scrub { scrub: Due::Due } => Some(TaskInput::Scrub),
         Input::Verify { image } => Some(TaskInput::Verify { image: image.and_then(id) }),
     }

@@ -125,7 +125,7 @@ fn umount_waits_for_an_upload_and_names_who_keeps_it() {
     assert_eq!(sandbox.ok("cat $M/active/x"), "one\ntwo\n");
     // One that does not end is named, and the mount stays.
     let file = File::open(sandbox.path("active/x")).expect("readable");
-    let output = run(sandbox.sps().arg("umount").arg(sandbox.root()));
+    let output = run(sandbox.sps().args(["umount", "--wait", "1"]).arg(sandbox.root()));
     let said = text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     let own = std::process::id().to_string();

@@ -1,6 +1,7 @@
 //! Every operation of the mount, with real tools on a real mount.
 
 mod attributes;
+mod bounds;
 mod convert;
 mod create;
 mod errors;
@@ -23,4 +24,5 @@ mod speed;
 mod staging;
 mod tasks;
 mod time;
+mod users;
 mod writers;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::record::broken;
 use crate::image::{
     Algorithm, Checksum, Checksums, Details, Digest, DiskFormat, Expected, Fingerprint, Located,
-    Reader, Timestamp,
+    Timestamp, User,
 };
 
 #[derive(Default, Serialize, Deserialize)]
@@ -41,6 +41,8 @@ struct LocationText {
     path: String,
     uid: u32,
     gid: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    groups: Vec<u32>,
     inode: u64,
     modified_at: i64,
     changed_at: i64,
@@ -52,6 +54,7 @@ pub(super) fn location(located: &Located) -> Option<String> {
         path: located.path.clone(),
         uid: located.reader.uid,
         gid: located.reader.gid,
+        groups: located.reader.groups.clone(),
         inode: located.fingerprint.inode,
         modified_at: located.fingerprint.modified_at.as_nanoseconds(),
         changed_at: located.fingerprint.changed_at.as_nanoseconds(),
@@ -62,7 +65,7 @@ pub(super) fn location(located: &Located) -> Option<String> {
 pub(super) fn location_of(
     text: &str,
     size_bytes: u64,
-) -> rusqlite::Result<(String, Reader, Fingerprint)> {
+) -> rusqlite::Result<(String, User, Fingerprint)> {
     let kept: LocationText = parse(text)?;
     let fingerprint = Fingerprint {
         inode: kept.inode,
@@ -70,7 +73,8 @@ pub(super) fn location_of(
         modified_at: Timestamp::from_nanoseconds(kept.modified_at),
         changed_at: Timestamp::from_nanoseconds(kept.changed_at),
     };
-    Ok((kept.path, Reader { uid: kept.uid, gid: kept.gid }, fingerprint))
+    let reader = User { uid: kept.uid, gid: kept.gid, groups: kept.groups };
+    Ok((kept.path, reader, fingerprint))
 }
 
 /// What is said of an image.
