@@ -41,6 +41,10 @@ impl Catalog {
         if shared.uploads.of(id).is_some() {
             return Err(Error::Busy("the image is still open: close it, then move it".into()));
         }
+        // Each close has synced it: this waits for data only that its writer never closed.
+        if let Some(staged) = shared.store.staged(id)? {
+            shared.store.sync(&staged)?;
+        }
         let task = TaskId::random();
         let choose = |image: &Image| {
             let event = shared.may_move(image, wanted)?;
