@@ -10,7 +10,7 @@ use crate::failpoint::{Failpoint, hit};
 use crate::image::{Content, Details, DiskFormat, Image, ImageId, ImageName, Ownership, Reader};
 use crate::ingest::{Examined, Upload, Watch};
 use crate::lifecycle::{Event, Status};
-use crate::registry::{Reclaim, TaskChange};
+use crate::registry::{Durability, Reclaim, TaskChange};
 use crate::task::{ImportPath, Task, TaskDraft, TaskId, TaskInput};
 
 /// Whoever asked for a task may read how it goes, and so may all others.
@@ -55,6 +55,7 @@ impl Catalog {
             }
         };
         shared.transition(id, Some(wanted.actor), choose, |next, also| {
+            also.durability = Durability::Durable;
             next.name = wanted.name.clone();
             if let Content::Sealed(seal) = &next.content {
                 also.reclaims.push(Reclaim { id, digest: seal.digest });
