@@ -20,7 +20,7 @@ mod serve;
 mod state;
 mod trials;
 
-pub use state::{Cut, Dice, State};
+pub use state::{Cut, State};
 
 use state::{Effect, Inode, Kind, PAGE, ROOT};
 
@@ -63,6 +63,15 @@ pub enum When {
     Always,
 }
 
+/// What becomes of a disk at an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The power is cut before it.
+    Cut,
+    /// It waits, and all after it.
+    Freeze,
+}
+
 struct Fault {
     op: Op,
     part: String,
@@ -81,6 +90,8 @@ struct Orders {
     is_off: bool,
     /// After how many changes the power is to be cut.
     cut_after: Option<u64>,
+    /// At which operation it is, or all is to stand still.
+    stop_at: Option<(Op, String, Stop)>,
     changes: u64,
     done: Vec<(Op, String)>,
 }
@@ -130,6 +141,17 @@ impl Shared {
         if orders.is_off {
             return Err(Errno::EIO);
         }
+        let stop = orders.stop_at.take_if(|(at, part, _)| *at == op && path.contains(&**part));
+        match stop {
+            Some((_, _, Stop::Cut)) => orders.cut_after = Some(orders.changes),
+            Some((_, _, Stop::Freeze)) => {
+                drop(orders);
+                *self.frozen.lock() = Some(Instant::now() + FROZEN_MAX);
+                self.wait_until_thawed();
+                return self.admit(op, path);
+            }
+            None => {}
+        }
         if op.is_change() && !path.ends_with("sps.log") {
             if orders.cut_after == Some(orders.changes) {
                 orders.is_off = true;
@@ -165,6 +187,8 @@ impl Shared {
     fn cut_power(&self) {
         self.orders.lock().is_off = true;
         self.is_off.store(true, Ordering::Release);
+        // What waits has failed.
+        self.thaw();
     }
 
     fn thaw(&self) {
@@ -251,6 +275,16 @@ impl Disk {
         orders.cut_after = Some(changes);
     }
 
+    /// Lets the disk stop at the next such operation on a file whose path has `part` in it.
+    pub fn stop_at(&self, op: Op, part: &str, stop: Stop) {
+        self.shared.orders.lock().stop_at = Some((op, part.to_owned(), stop));
+    }
+
+    /// Whether it stands still.
+    pub fn is_frozen(&self) -> bool {
+        self.shared.frozen.lock().is_some()
+    }
+
     /// What was changed or synced since that was last asked, in order.
     pub fn take_done(&self) -> Vec<(Op, String)> {
         let mut orders = self.shared.orders.lock();
@@ -272,6 +306,11 @@ impl Disk {
     /// Whether the power is off.
     pub fn is_off(&self) -> bool {
         self.shared.is_off.load(Ordering::Acquire)
+    }
+
+    /// All that is on it, and what of that is not synced.
+    pub fn state(&self) -> State {
+        self.shared.state.lock().clone()
     }
 
     /// What is left after a power cut.
