@@ -59,7 +59,7 @@ impl Catalog {
     pub fn rename(&self, id: ImageId, name: &ImageName, rename: Rename) -> Result<()> {
         let replaced = self.shared.until_settled(|| {
             let (change, replaced) = self.shared.renamed(id, name, rename)?;
-            self.shared.commit(change)?;
+            self.shared.commit(change.durably())?;
             Ok(replaced)
         })?;
         log::info!("image={id} name={:?} op=rename", name.as_str());

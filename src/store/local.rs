@@ -30,7 +30,7 @@ mod sealing;
 mod survey;
 
 use lock::Lock;
-use place::{refuse_foreign_filesystem, refuse_what_is_no_store};
+use place::{refuse_foreign_filesystem, refuse_what_is_no_store, sync_parents};
 
 const BLOBS: &str = "blobs";
 const STAGING: &str = "staging";
@@ -79,6 +79,9 @@ impl LocalStore {
     /// another daemon has it.
     pub fn open(root: &Path, options: OpenOptions) -> Result<Self> {
         make_directory(root)?;
+        if !root.join(REGISTRY).exists() {
+            sync_parents(root)?;
+        }
         if !options.any_filesystem {
             refuse_foreign_filesystem(root)?;
         }

@@ -21,10 +21,24 @@ impl LocalStore {
             self.sync_directory(&directory)?;
             return self.remove(&staged, Failpoint::StoreDiscarded);
         }
-        std::fs::set_permissions(&staged, Permissions::from_mode(SEALED))
-            .and_then(|()| std::fs::rename(&staged, &blob))
-            .map_err(self.failed("seal", &staged))?;
-        self.sync_directory(&directory)
+        let sealed = std::fs::set_permissions(&staged, Permissions::from_mode(SEALED))
+            .and_then(|()| std::fs::hard_link(&staged, &blob));
+        match sealed {
+            // A loss of power may keep that a name is gone from one directory, and not that it is in the other. So
+            // the data has both names until the new one is on the disk.
+            Ok(()) => {
+                self.sync_directory(&directory).inspect_err(|_| {
+                    // It goes on being staged.
+                    let _ = std::fs::remove_file(&blob);
+                })?;
+                self.remove(&staged)
+            }
+            Err(error) if may_be_renamed(&error) => {
+                std::fs::rename(&staged, &blob).map_err(self.failed("seal", &staged))?;
+                self.sync_directory(&directory)
+            }
+            Err(error) => Err(self.failed("seal", &staged)(error)),
+        }
     }
 
     pub(super) fn unname(&self, id: ImageId, digest: &Digest, staged: &StoreFile) -> Result<bool> {
@@ -41,4 +55,16 @@ impl LocalStore {
             .map_err(self.failed("unseal", &blob))?;
         Ok(true)
     }
+}
+
+/// Whether a second name is not to be had here: what has the name is damaged and to be replaced, or the filesystem has
+/// no second names.
+fn may_be_renamed(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::AlreadyExists
+            | ErrorKind::PermissionDenied
+            | ErrorKind::Unsupported
+            | ErrorKind::TooManyLinks
+    )
 }
