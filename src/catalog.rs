@@ -33,6 +33,7 @@ mod recover;
 mod remove;
 mod replace;
 mod reserve;
+mod settle;
 mod staging;
 mod task;
 mod time;

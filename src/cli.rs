@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::error::{Error, Result};
 use crate::lifecycle::Status;
+use crate::text::{plain, plain_json};
 
 mod backup;
 mod bench;
@@ -182,7 +183,7 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sps: {error}");
+            eprintln!("sps: {}", plain(&error.to_string()));
             ExitCode::from(error.exit_status())
         }
     }
@@ -196,4 +197,11 @@ fn print(text: &str) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(Error::io("write", "standard output", error)),
     }
+}
+
+/// Writes a command's result as JSON, in which nothing is hidden from whoever reads it on a terminal.
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text =
+        serde_json::to_string_pretty(value).map_err(|error| Error::Invalid(error.to_string()))?;
+    print(&format!("{}\n", plain_json(&text)))
 }

@@ -96,7 +96,11 @@ failpoints! {
     StoreDropped = "store.dropped",
     /// It is on the disk what was dropped.
     StoreForgotten = "store.forgotten",
-    /// The mode of sealed data says whether it is damaged.
+    /// Data has the name of its digest.
+    StoreNamed = "store.named",
+    /// Data has the name of its digest no longer, and is staged.
+    StoreTakenBack = "store.taken-back",
+    /// The mode of data says whether it is sealed, and whether it is damaged.
     StoreMarked = "store.marked",
     /// There is a new file for a manifest.
     ManifestMade = "manifest.made",

@@ -7,7 +7,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use crate::lifecycle::{Effect, Event, Status, Step, Subject};
+use crate::lifecycle::{Effect, Status, Step, Subject};
 
 mod checksum;
 mod content;

@@ -13,6 +13,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::config::Options;
 use crate::error::{Error, Result};
+use crate::text::plain;
 
 /// What is logged when nothing is chosen.
 const LEVEL: &str = "info,fuser=error";
@@ -47,7 +48,12 @@ pub(super) fn start(options: &Options, file: Option<&Path>) -> Result<Logging> {
         .spawn(move || writer.serve(target))
         .map_err(|error| Error::io("start thread", "log", error))?;
     let mut logger = env_logger::Builder::new();
-    logger.parse_filters(&filter).format_timestamp_millis();
+    logger.parse_filters(&filter).format(|line, record| {
+        let (at, level) = (line.timestamp_millis(), record.level());
+        // What others wrote stands in it: a record is one line, whatever that was.
+        let told = record.args().to_string();
+        writeln!(line, "[{at} {level:<5} {}] {}", record.target(), plain(&told))
+    });
     logger.target(env_logger::Target::Pipe(Box::new(log.clone())));
     logger.try_init().map_err(|error| Error::Usage(format!("log: {error}")))?;
     Ok(Logging(log))

@@ -23,6 +23,7 @@ use crate::fs::{MountOptions, Mounted, Settings};
 use crate::location::Locations;
 use crate::registry::SqliteRegistry;
 use crate::store::{LocalStore, OpenOptions};
+use crate::text::plain;
 
 /// What the daemon says when the mount can be used.
 const READY: &str = "ready\n";
@@ -80,7 +81,7 @@ fn prepare_mount_point(path: &Path) -> Result<()> {
     if has_died(path)? {
         return match mounts::unmount(path, UnmountFlags::DETACH) {
             Ok(()) => {
-                eprintln!("sps: cleared the dead mount at {shown}");
+                eprintln!("sps: cleared the dead mount at {}", plain(&shown.to_string()));
                 Ok(())
             }
             Err(Unmount::Busy) => {

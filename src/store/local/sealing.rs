@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::{LocalStore, SEALED, STAGED};
 use crate::error::Result;
-use crate::failpoint::Failpoint;
+use crate::failpoint::{Failpoint, hit};
 use crate::image::{Digest, ImageId, Seal};
 use crate::store::StoreFile;
 
@@ -21,20 +21,23 @@ impl LocalStore {
             self.sync_directory(&directory)?;
             return self.remove(&staged, Failpoint::StoreDiscarded);
         }
-        let sealed = std::fs::set_permissions(&staged, Permissions::from_mode(SEALED))
-            .and_then(|()| std::fs::hard_link(&staged, &blob));
-        match sealed {
+        std::fs::set_permissions(&staged, Permissions::from_mode(SEALED))
+            .map_err(self.failed("seal", &staged))?;
+        hit(Failpoint::StoreMarked);
+        match std::fs::hard_link(&staged, &blob) {
             // A loss of power may keep that a name is gone from one directory, and not that it is in the other. So
             // the data has both names until the new one is on the disk.
             Ok(()) => {
+                hit(Failpoint::StoreNamed);
                 self.sync_directory(&directory).inspect_err(|_| {
                     // It goes on being staged.
                     let _ = std::fs::remove_file(&blob);
                 })?;
-                self.remove(&staged)
+                self.remove(&staged, Failpoint::StoreDiscarded)
             }
             Err(error) if may_be_renamed(&error) => {
                 std::fs::rename(&staged, &blob).map_err(self.failed("seal", &staged))?;
+                hit(Failpoint::StoreNamed);
                 self.sync_directory(&directory)
             }
             Err(error) => Err(self.failed("seal", &staged)(error)),
@@ -50,9 +53,11 @@ impl LocalStore {
             Err(error) => return Err(self.failed("stat", &blob)(error)),
         }
         let path = self.staging_path(id);
-        std::fs::rename(&blob, &path)
-            .and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(STAGED)))
-            .map_err(self.failed("unseal", &blob))?;
+        std::fs::rename(&blob, &path).map_err(self.failed("unseal", &blob))?;
+        hit(Failpoint::StoreTakenBack);
+        std::fs::set_permissions(&path, Permissions::from_mode(STAGED))
+            .map_err(self.failed("unseal", &path))?;
+        hit(Failpoint::StoreMarked);
         Ok(true)
     }
 }

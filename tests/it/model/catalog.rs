@@ -10,7 +10,7 @@ use sps::catalog::{
     Actor, Attributes, Catalog, Move, Parts, Policy, Rename, Resize, TimeSource, UploadSession,
 };
 use sps::error::Error;
-use sps::image::{Digest, Image, ImageId, ImageName, Ownership, Reader, Timestamp};
+use sps::image::{Digest, Image, ImageId, ImageName, Ownership, Timestamp, User};
 use sps::lifecycle::{Event, Status, moved};
 use sps::location::Locations;
 use sps::registry::SqliteRegistry;
@@ -59,6 +59,10 @@ struct Rig {
 
 fn actor(uid: u32) -> Actor {
     Actor { uid }
+}
+
+fn user(uid: u32) -> User {
+    User { uid, gid: uid, groups: Vec::new() }
 }
 
 fn image_name(name: &str) -> ImageName {
@@ -153,7 +157,7 @@ impl Rig {
     }
 
     fn open(&mut self, key: Key, image: &Image, by: u32) {
-        let session = self.catalog().open_upload(image, actor(by)).expect("opened");
+        let session = self.catalog().open_upload(image, user(by)).expect("opened");
         self.sessions.insert(key, session);
         self.model.open(key, by);
     }
@@ -264,8 +268,7 @@ impl Rig {
             Step::Locate { name, source } => {
                 let (path, data) = self.source(source);
                 let before = self.model.clone();
-                let made =
-                    self.catalog().locate(image_name(NAMES[name]), &path, owned(ROOT, 0o644));
+                let made = self.catalog().locate(image_name(NAMES[name]), &path, &user(ROOT));
                 let id = made.as_ref().map(|image| image.id.to_string()).unwrap_or_default();
                 let new = fresh(id, NAMES[name], Status::Queued, ROOT, 0o644);
                 let key = self.model.create(new);
@@ -287,7 +290,7 @@ impl Rig {
                 };
                 let uploaded: Vec<Key> = uploaded.into_iter().filter(is_uploaded).collect();
                 let Some(old) = uploaded.get(pick % uploaded.len().max(1)).copied() else { return };
-                let made = self.catalog().reopen(self.ids[&old], actor(ROOT));
+                let made = self.catalog().reopen(self.ids[&old], user(ROOT));
                 let id = made.as_ref().map(|(image, _)| image.id.to_string()).unwrap_or_default();
                 if let Some(((image, session), key)) = same(made, self.model.reopen(old, id, ROOT))
                 {
@@ -410,8 +413,7 @@ impl Rig {
             }
             Step::AddLocation { source, .. } => {
                 let (path, data) = self.source(source);
-                let reader = Reader { uid: ROOT, gid: ROOT };
-                let done = self.catalog().add_location(&self.record(key), &path, reader);
+                let done = self.catalog().add_location(&self.record(key), &path, &user(ROOT));
                 if same(done, self.model.add_location(key, &path, data, ROOT)).is_some() {
                     self.wait_for_digest(key);
                 }
