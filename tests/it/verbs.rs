@@ -234,7 +234,7 @@ f = open(os.environ["M"] + "/active/x", "wb"); f.write(b"part"); f.close(); os._
     verb(
         "import that fails",
         "cp $F/x $M/uploading/x; setfattr -n user.sps.expected_size -v 5 $M/uploading/x",
-        "mv $M/uploading/x $M/active/x && ok 1; until_ empty importing",
+        "mv $M/uploading/x $M/active/x; until_ empty importing; ok 1",
         "until_ empty importing; is x queued || is x uploading",
     ),
     verb(
