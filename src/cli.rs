@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::error::{Error, Result};
 use crate::lifecycle::Status;
+use crate::text::plain;
 
 mod backup;
 mod bench;
@@ -181,7 +182,7 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sps: {error}");
+            eprintln!("sps: {}", plain(&error.to_string()));
             ExitCode::from(error.exit_status())
         }
     }

@@ -1,4 +1,5 @@
-//! How quantities read: sizes in binary units and ages in one unit, as `ls -h` and `uptime` have them.
+//! How things read: sizes in binary units and ages in one unit, as `ls -h` and `uptime` have them; and what
+//! anybody may have written.
 
 use crate::image::Timestamp;
 
@@ -38,9 +39,38 @@ pub fn span(seconds: u64) -> String {
     }
 }
 
+/// What may come from anybody, for a line that people read: it begins no other line, does nothing to a terminal,
+/// and is read in the direction in which it is written.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    let is_plain = |c: char| {
+        !c.is_control()
+            && !['\u{2028}', '\u{2029}'].contains(&c)
+            && !('\u{202a}'..='\u{202e}').contains(&c)
+            && !('\u{2066}'..='\u{2069}').contains(&c)
+    };
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_plain(c) { shown.push(c) } else { shown.extend(c.escape_default()) }
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_anybody_wrote_stays_on_its_line() {
+        for (text, shown) in [
+            ("an \u{e9}t\u{e9} \\ \"x\"", "an \u{e9}t\u{e9} \\ \"x\""),
+            ("a\nb\tc\r", "a\\nb\\tc\\r"),
+            ("\x1b[2J\u{9b}1m\x07", "\\u{1b}[2J\\u{9b}1m\\u{7}"),
+            ("\u{202e}gpj.exe\u{2028}", "\\u{202e}gpj.exe\\u{2028}"),
+        ] {
+            assert_eq!(plain(text), shown);
+        }
+    }
 
     #[test]
     fn sizes_and_ages_read_as_people_say_them() {

@@ -8,7 +8,7 @@ use crate::catalog::now;
 use crate::error::{Error, Result};
 use crate::image::Timestamp;
 use crate::lifecycle::Status;
-use crate::text::{age, bytes};
+use crate::text::{age, bytes, plain};
 
 /// Runs the command.
 pub(super) fn run(arguments: &LsArguments) -> Result<()> {
@@ -62,7 +62,7 @@ fn row(image: &View) -> [String; 5] {
         image.size.map_or_else(|| "-".into(), bytes),
         image.disk_format.clone().unwrap_or_else(|| "-".into()),
         changed.map_or_else(|| "-".into(), |at| age(at, now())),
-        image.listed.to_string_lossy().into_owned(),
+        plain(&image.listed.to_string_lossy()),
     ]
 }
 

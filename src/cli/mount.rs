@@ -24,6 +24,7 @@ use crate::fs::{MountOptions, Mounted, Settings};
 use crate::location::Locations;
 use crate::registry::SqliteRegistry;
 use crate::store::{LocalStore, OpenOptions};
+use crate::text::plain;
 
 /// What the daemon says when the mount can be used.
 const READY: &str = "ready\n";
@@ -235,7 +236,11 @@ fn start_log(options: &Options, file: Option<&Path>) -> Result<()> {
     let environment = std::env::var("RUST_LOG").ok();
     let filter = options.log.clone().or(environment).unwrap_or_else(|| LOG.to_owned());
     let mut logger = env_logger::Builder::new();
-    logger.parse_filters(&filter).format_timestamp_millis();
+    logger.parse_filters(&filter).format(|line, record| {
+        let (at, level, target) = (line.timestamp_millis(), record.level(), record.target());
+        // Whoever uses the mount may have written what stands in it.
+        writeln!(line, "[{at} {level:<5} {target}] {}", plain(&record.args().to_string()))
+    });
     if let Some(path) = file {
         let log = open_log(path)?;
         logger.target(env_logger::Target::Pipe(Box::new(log)));

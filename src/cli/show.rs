@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::view::{View, attribute, attribute_names};
 use super::{ShowArguments, print};
 use crate::error::{Error, Result};
-use crate::text::bytes;
+use crate::text::{bytes, plain};
 
 /// What a list of images does not show.
 #[derive(Debug, Serialize)]
@@ -88,9 +88,8 @@ pub(super) fn run(arguments: &ShowArguments) -> Result<()> {
     ];
     let known = rows.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     let said = details.properties.into_iter();
+    let known = known.chain(said.map(|(key, value)| (format!("property.{key}"), value)));
     // Anybody may have written what stands in it.
-    let said =
-        said.map(|(key, value)| (format!("property.{key}"), value.escape_debug().to_string()));
-    let known = known.chain(said);
-    print(&known.map(|(name, value)| format!("{name:<12} {value}\n")).collect::<String>())
+    let row = |(name, value): (String, String)| format!("{name:<12} {}\n", plain(&value));
+    print(&known.map(row).collect::<String>())
 }

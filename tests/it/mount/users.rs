@@ -4,6 +4,7 @@
 
 mod acts;
 mod borrowed;
+mod forgery;
 mod matrix;
 mod model;
 mod tasks;
