@@ -4,6 +4,7 @@
 
 mod acts;
 mod borrowed;
+mod doors;
 mod forgery;
 mod matrix;
 mod model;

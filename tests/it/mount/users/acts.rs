@@ -68,6 +68,10 @@ acts = {
     "get": lambda p, n: os.getxattr(p, "user.sps." + n),
     "list": lambda p: os.listxattr(p),
     "truncate": lambda p, n: os.truncate(p, int(n)),
+    "mkdir": lambda p: os.mkdir(p),
+    "rmdir": lambda p: os.rmdir(p),
+    "hardlink": lambda a, b: os.link(a, b),
+    "set-foreign": lambda p, n: os.setxattr(p, n, b"\1" * 20),
     "link": lambda t, p: os.symlink(t, p),
     "mknod": lambda p, m: os.mknod(p, int(m, 8), os.makedev(1, 3)),
 }
