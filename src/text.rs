@@ -53,7 +53,10 @@ pub fn plain(text: &str) -> Cow<'_, str> {
     for c in text.chars() {
         if is_treacherous(c) {
             // Writing to a String does not fail.
-            let _ = write!(shown, "{}", c.escape_unicode());
+            let _ = match c {
+                '\t' | '\n' | '\r' => write!(shown, "{}", c.escape_default()),
+                other => write!(shown, "{}", other.escape_unicode()),
+            };
         } else {
             shown.push(c);
         }
@@ -100,6 +103,18 @@ fn is_treacherous(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_anybody_wrote_stays_on_its_line() {
+        for (text, shown) in [
+            ("an \u{e9}t\u{e9} \\ \"x\"", "an \u{e9}t\u{e9} \\ \"x\""),
+            ("a\nb\tc\r", "a\\nb\\tc\\r"),
+            ("\x1b[2J\u{9b}1m\x07", "\\u{1b}[2J\\u{9b}1m\\u{7}"),
+            ("\u{202e}gpj.exe\u{2028}", "\\u{202e}gpj.exe\\u{2028}"),
+        ] {
+            assert_eq!(plain(text), shown);
+        }
+    }
 
     #[test]
     fn sizes_and_ages_read_as_people_say_them() {

@@ -273,6 +273,6 @@ impl Shared {
         }
         sealed?;
         hit(Failpoint::ImportSealed);
-        self.publish(id, false)
+        self.publish(id, false, None)
     }
 }

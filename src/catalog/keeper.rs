@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::Shared;
 use super::manifest::Manifest;
 use super::reserve::Claim;
+use super::{Actor, Shared};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
 use crate::image::{Content, Digest, ImageId};
@@ -196,7 +196,7 @@ impl Shared {
         for (id, failure) in self.uploads.unsettled() {
             let settled = match failure {
                 Some(failure) => self.kill(id, &failure),
-                None => self.publish_or_kill(id, false),
+                None => self.publish_or_kill(id, false, Some(Actor::VOTED)),
             };
             match settled {
                 Ok(()) => self.uploads.strike_unsettled(id),

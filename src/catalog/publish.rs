@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::reserve::Claim;
 use super::upload::{Reference, State};
-use super::{Catalog, Shared, UploadSession};
+use super::{Actor, Catalog, Shared, UploadSession};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
 use crate::image::{Checksums, Content, Image, ImageId, Seal, Timestamp};
@@ -256,8 +256,13 @@ impl Shared {
     }
 
     /// Publishes, or kills what may not have its name.
-    pub(super) fn publish_or_kill(&self, id: ImageId, is_named: bool) -> Result<()> {
-        match self.publish(id, is_named) {
+    pub(super) fn publish_or_kill(
+        &self,
+        id: ImageId,
+        is_named: bool,
+        by: Option<Actor>,
+    ) -> Result<()> {
+        match self.publish(id, is_named, by) {
             Err(error @ (Error::Denied(_) | Error::NoPermission(_) | Error::Damaged(_))) => {
                 self.kill(id, &error)
             }
@@ -266,8 +271,8 @@ impl Shared {
     }
 
     /// Makes a sealed image active. Harmless when it was done before, or when the image was removed. `is_named`
-    /// says that its data has its name already, durably.
-    pub(super) fn publish(&self, id: ImageId, is_named: bool) -> Result<()> {
+    /// says that its data has its name already, durably. Where nobody is named, it is done for who uploads it.
+    pub(super) fn publish(&self, id: ImageId, is_named: bool, by: Option<Actor>) -> Result<()> {
         let Some((_, seal)) = self.publishable(id)? else { return self.discard_stray(id) };
         let content = self.reservations.reserve(Claim::Content(seal.digest));
         // Removed before the claim, its data was given back already and must not come again; removed
@@ -282,7 +287,7 @@ impl Shared {
         let is_written = self.write_manifest(&image);
         hit(Failpoint::PublishManifested);
         let publication = |image: &Image| image.status.publication().ok_or(Error::Cancelled);
-        let published = self.transition(id, None, publication, |next, also| {
+        let published = self.transition(id, by, publication, |next, also| {
             next.message = None;
             // What has changed since is noted.
             let is_same = next.version == image.version;

@@ -3,7 +3,7 @@
 //! A sealed upload whose data is whole becomes active; every other upload has failed. Then staging is
 //! emptied of what no upload has, and the data of deleted records is given back.
 
-use super::Shared;
+use super::{Actor, Shared};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
 use crate::image::{Content, Image, ImageNumber, Seal};
@@ -47,7 +47,11 @@ impl Shared {
         let stopped = "daemon stopped during upload";
         match image.content {
             Content::Sealed(seal) => match self.is_whole(image, &seal) {
-                Ok(true) => self.publish_or_kill(image.id, false),
+                Ok(true) => {
+                    // At an upload's vote it was asked whether its writer may have the name, with all his groups.
+                    let by = (!image.status.keeps_staged_data()).then_some(Actor::VOTED);
+                    self.publish_or_kill(image.id, false, by)
+                }
                 Ok(false) => self.kill(image.id, &Error::WriterFailed(stopped.into())),
                 // One image that can't be read does not keep the others.
                 Err(error) => self.kill(image.id, &error),

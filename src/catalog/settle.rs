@@ -65,7 +65,7 @@ impl Shared {
         match voted {
             Err(failure) => self.kill(id, &failure).map_err(|error| (Some(failure), error)),
             // Its writer was told that it is safe: what can't be published now is kept.
-            Ok(()) => self.publish_or_kill(id, true).map_err(|error| (None, error)),
+            Ok(()) => self.publish_or_kill(id, true, None).map_err(|error| (None, error)),
         }
     }
 

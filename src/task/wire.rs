@@ -407,7 +407,7 @@ mod tests {
                 (Some(1), None),
             )
             .expect("details"),
-            groups: vec![5, 6],
+            groups: vec![7, 61_001],
             image: Some(image),
         };
         let inputs = [
@@ -418,7 +418,7 @@ mod tests {
                 source: image,
                 to: DiskFormat::Vhd,
                 name: ImageName::new(b"y").expect("a name"),
-                groups: Vec::new(),
+                groups: vec![7, 61_001],
                 image: Some(ImageId::random()),
             }),
             TaskInput::Verify { image: Some(image) },

@@ -4,6 +4,8 @@
 
 mod acts;
 mod borrowed;
+mod doors;
+mod forgery;
 mod matrix;
 mod model;
 mod tasks;

@@ -35,7 +35,7 @@ const PATIENCE: &str = "60";
 
 /// Reads an operation a line, its words separated by tabs, and answers an error number a line; 0 is success.
 const ACTOR: &str = r#"
-import os, sys
+import json, os, sys
 uid, gid, groups = int(sys.argv[1]), int(sys.argv[2]), [int(g) for g in sys.argv[3].split(",") if g]
 os.setgroups(groups); os.setresgid(gid, gid, gid); os.setresuid(uid, uid, uid); os.umask(0o022)
 def close(fd, data):
@@ -68,9 +68,16 @@ acts = {
     "get": lambda p, n: os.getxattr(p, "user.sps." + n),
     "list": lambda p: os.listxattr(p),
     "truncate": lambda p, n: os.truncate(p, int(n)),
+    "mkdir": lambda p: os.mkdir(p),
+    "rmdir": lambda p: os.rmdir(p),
+    "hardlink": lambda a, b: os.link(a, b),
+    "set-foreign": lambda p, n: os.setxattr(p, n, b"\1" * 20),
     "link": lambda t, p: os.symlink(t, p),
     "mknod": lambda p, m: os.mknod(p, int(m, 8), os.makedev(1, 3)),
 }
+def escaped(act):
+    return lambda *words: act(*[json.loads('"' + word + '"') for word in words])
+for name in ("set", "link", "exclusive"): acts[name + "-escaped"] = escaped(acts[name])
 for line in sys.stdin:
     words = line.rstrip("\n").split("\t")
     try:

@@ -345,8 +345,18 @@ fn check_outcome(sandbox: &Sandbox, image: &Made, operation: Operation) {
     eventually(&format!("{operation:?} on {:?} is done", image.subject), settled);
 }
 
-/// Holds up every executor by the `qemu-img` that it waits for.
-pub fn hold_up_executors(sandbox: &Sandbox) {
+/// Processes that the executors wait for. They do not outlive the test, wherever they were stopped.
+pub struct HeldUp(Vec<i32>);
+
+impl Drop for HeldUp {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|pid| signal(*pid, "KILL"));
+    }
+}
+
+/// Holds up every executor by the `qemu-img` that it waits for, as long as what is answered is kept.
+#[must_use]
+pub fn hold_up_executors(sandbox: &Sandbox) -> HeldUp {
     fs::write(sandbox.path("active/to-convert"), vec![7; 32 << 20]).expect("an image");
     let daemon = sandbox.daemon().expect("a daemon");
     let children = || {
@@ -357,9 +367,8 @@ pub fn hold_up_executors(sandbox: &Sandbox) {
         let all: String = children.collect();
         all.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect::<Vec<i32>>()
     };
-    let mut held: Vec<i32> = Vec::new();
-    for number in 0.. {
-        assert!(number < 64, "the executors were too fast to be held up");
+    let mut held = HeldUp(Vec::new());
+    for number in 0..64 {
         let name = format!("hold-{number}");
         let order = format!(
             r#"{{"type": "convert", "input": {{"image": "to-convert", "to": "qcow2", "name": "{name}"}}}}"#
@@ -368,7 +377,7 @@ pub fn hold_up_executors(sandbox: &Sandbox) {
         let is_done = || sandbox.names("tasks/success").contains(&name);
         let caught = Mutex::new(None);
         eventually("a conversion begins", || {
-            let new = children().into_iter().find(|pid| !held.contains(pid));
+            let new = children().into_iter().find(|pid| !held.0.contains(pid));
             if let Some(pid) = new {
                 signal(pid, "STOP");
                 *caught.lock().expect("a lock") = Some(pid);
@@ -376,22 +385,21 @@ pub fn hold_up_executors(sandbox: &Sandbox) {
             new.is_some() || is_done()
         });
         // One that was stopped too late has ended, and its executor is free.
-        held.extend(caught.into_inner().expect("a lock"));
-        held.retain(|pid| {
+        held.0.extend(caught.into_inner().expect("a lock"));
+        held.0.retain(|pid| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             stat.contains(") T ")
         });
-        if held.len() == EXECUTORS {
-            return;
+        if held.0.len() == EXECUTORS {
+            return held;
         }
     }
+    panic!("the executors were too fast to be held up");
 }
 
 fn run_matrix(statuses: &[Status]) -> usize {
     let sandbox = Sandbox::with(&["publish=all"]);
-    if statuses.contains(&Status::Importing) {
-        hold_up_executors(&sandbox);
-    }
+    let _held = statuses.contains(&Status::Importing).then(|| hold_up_executors(&sandbox));
     let mut plan = Plan::default();
     for status in statuses {
         for mode in modes(*status) {

@@ -73,7 +73,7 @@ fn tasks_are_read_by_all_and_removed_by_their_author_and_root() {
     let done = orders(&sandbox, "done");
     eventually("they are done", || sandbox.names("tasks/success").len() == done.len());
     check(&sandbox, "success", &done, false);
-    hold_up_executors(&sandbox);
+    let _held = hold_up_executors(&sandbox);
     for name in sandbox.names("tasks/processing") {
         let tasks: Vec<(Person, String)> =
             PEOPLE.into_iter().map(|person| (person, name.clone())).collect();
@@ -98,7 +98,7 @@ fn tasks_are_read_by_all_and_removed_by_their_author_and_root() {
 #[test]
 fn nobody_has_another_users_image_verified_or_converts_what_he_can_not_read() {
     let sandbox = Sandbox::with(&["publish=all"]);
-    hold_up_executors(&sandbox);
+    let _held = hold_up_executors(&sandbox);
     let mut images = Vec::new();
     let mut open = Vec::new();
     for status in Status::ALL.into_iter().filter(|status| *status != Status::Importing) {
