@@ -53,10 +53,7 @@ pub fn plain(text: &str) -> Cow<'_, str> {
     for c in text.chars() {
         if is_treacherous(c) {
             // Writing to a String does not fail.
-            let _ = match c {
-                '\t' | '\n' | '\r' => write!(shown, "{}", c.escape_default()),
-                other => write!(shown, "{}", other.escape_unicode()),
-            };
+            let _ = write!(shown, "{}", c.escape_unicode());
         } else {
             shown.push(c);
         }
