@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ContextValue;
 use clap::{Args, Parser, Subcommand};
 
 use crate::error::{Error, Result};
 use crate::lifecycle::Status;
+use crate::text::{plain, plain_json};
 
 mod backup;
 mod bench;
@@ -160,7 +162,8 @@ fn status(name: &str) -> std::result::Result<Status, String> {
 pub fn run() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
+        Err(mut error) => {
+            quote(&mut error);
             // Help and version come this way too, and are no failure. A closed terminal is not ours.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
@@ -178,9 +181,22 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sps: {error}");
+            eprintln!("sps: {}", plain(&error.to_string()));
             ExitCode::from(error.exit_status())
         }
+    }
+}
+
+/// Makes of what was typed, which such an error repeats, what can be printed: a script types names of images.
+fn quote(error: &mut clap::Error) {
+    let mut shown = Vec::new();
+    for (kind, value) in error.context() {
+        if let ContextValue::String(text) = value {
+            shown.push((kind, ContextValue::String(plain(text).into_owned())));
+        }
+    }
+    for (kind, value) in shown {
+        error.insert(kind, value);
     }
 }
 
@@ -192,4 +208,11 @@ fn print(text: &str) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(Error::io("write", "standard output", error)),
     }
+}
+
+/// Writes a command's result as JSON, in which nothing is hidden from whoever reads it on a terminal.
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text =
+        serde_json::to_string_pretty(value).map_err(|error| Error::Invalid(error.to_string()))?;
+    print(&format!("{}\n", plain_json(&text)))
 }

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use super::view::View;
-use super::{LsArguments, mounts, print};
+use super::{LsArguments, mounts, print, print_json};
 use crate::catalog::now;
 use crate::error::{Error, Result};
 use crate::image::Timestamp;
 use crate::lifecycle::Status;
-use crate::text::{age, bytes};
+use crate::text::{age, bytes, plain};
 
 /// Runs the command.
 pub(super) fn run(arguments: &LsArguments) -> Result<()> {
@@ -22,9 +22,7 @@ pub(super) fn run(arguments: &LsArguments) -> Result<()> {
         images.append(&mut listed(&root.join(status.name()))?);
     }
     if arguments.json {
-        let text = serde_json::to_string_pretty(&images)
-            .map_err(|error| Error::Invalid(error.to_string()))?;
-        return print(&format!("{text}\n"));
+        return print_json(&images);
     }
     print(&table(&images))
 }
@@ -64,6 +62,8 @@ fn row(image: &View) -> [String; 5] {
         changed.map_or_else(|| "-".into(), |at| age(at, now())),
         image.listed.to_string_lossy().into_owned(),
     ]
+    // Other filesystems have attributes, too.
+    .map(|cell| plain(&cell).into_owned())
 }
 
 fn parse(time: &str) -> Option<Timestamp> {

@@ -23,6 +23,7 @@ use crate::fs::{MountOptions, Mounted, Settings};
 use crate::location::Locations;
 use crate::registry::SqliteRegistry;
 use crate::store::{LocalStore, OpenOptions};
+use crate::text::plain;
 
 /// What the daemon says when the mount can be used.
 const READY: &str = "ready\n";
@@ -83,7 +84,7 @@ fn prepare_mount_point(path: &Path) -> Result<()> {
     if has_died(path)? {
         return match mounts::unmount(path, UnmountFlags::DETACH) {
             Ok(()) => {
-                eprintln!("sps: cleared the dead mount at {shown}");
+                eprintln!("sps: cleared the dead mount at {}", plain(&shown.to_string()));
                 Ok(())
             }
             Err(Unmount::Busy) => {
@@ -224,7 +225,12 @@ fn start_log(options: &Options, file: Option<&Path>) -> Result<()> {
     let environment = std::env::var("RUST_LOG").ok();
     let filter = options.log.clone().or(environment).unwrap_or_else(|| LOG.to_owned());
     let mut logger = env_logger::Builder::new();
-    logger.parse_filters(&filter).format_timestamp_millis();
+    logger.parse_filters(&filter).format(|line, record| {
+        let (at, level) = (line.timestamp_millis(), record.level());
+        // What others wrote stands in it: a record is one line, whatever that was.
+        let told = record.args().to_string();
+        writeln!(line, "[{at} {level:<5} {}] {}", record.target(), plain(&told))
+    });
     if let Some(path) = file {
         let log = open_log(path)?;
         logger.target(env_logger::Target::Pipe(Box::new(log)));

@@ -6,9 +6,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::view::{View, attribute, attribute_names};
-use super::{ShowArguments, print};
+use super::{ShowArguments, print, print_json};
 use crate::error::{Error, Result};
-use crate::text::bytes;
+use crate::text::{bytes, plain};
 
 /// What a list of images does not show.
 #[derive(Debug, Serialize)]
@@ -60,9 +60,7 @@ pub(super) fn run(arguments: &ShowArguments) -> Result<()> {
     })?;
     let shown = Shown { view, details: Details::of(path) };
     if arguments.json {
-        let text = serde_json::to_string_pretty(&shown)
-            .map_err(|error| Error::Invalid(error.to_string()))?;
-        return print(&format!("{text}\n"));
+        return print_json(&shown);
     }
     let Shown { view, details } = shown;
     let length = |size: u64| format!("{} ({size} bytes)", bytes(size));
@@ -88,9 +86,9 @@ pub(super) fn run(arguments: &ShowArguments) -> Result<()> {
     ];
     let known = rows.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     let said = details.properties.into_iter();
+    let known = known.chain(said.map(|(key, value)| (format!("property.{key}"), value)));
     // Anybody may have written what stands in it.
-    let said =
-        said.map(|(key, value)| (format!("property.{key}"), value.escape_debug().to_string()));
-    let known = known.chain(said);
-    print(&known.map(|(name, value)| format!("{name:<12} {value}\n")).collect::<String>())
+    let line =
+        |(name, value): (String, String)| format!("{:<12} {}\n", plain(&name), plain(&value));
+    print(&known.map(line).collect::<String>())
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{Flight, Survey};
 use crate::catalog::Usage;
 use crate::lifecycle::Status;
-use crate::text::{age, bytes, span};
+use crate::text::{age, bytes, plain, span};
 
 /// Renders the page.
 pub(super) fn status(survey: &Survey) -> String {
@@ -61,7 +61,7 @@ fn flights(page: &mut String, survey: &Survey) {
                 bytes(flight.rate(survey.at)),
                 age(flight.started_at, survey.at),
                 share(flight, survey),
-                flight.name
+                plain(&flight.name)
             ),
         );
     }
@@ -84,8 +84,8 @@ fn failures(page: &mut String, survey: &Survey) {
                 "  {:>4} ago  {:<11}  {}  {}",
                 age(failure.at, survey.at),
                 failure.status,
-                failure.name,
-                failure.reason
+                plain(&failure.name),
+                plain(&failure.reason)
             ),
         );
     }
