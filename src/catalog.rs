@@ -44,6 +44,7 @@ pub use backup::{Backup, Copying};
 pub use clock::{SystemTimeSource, TimeSource, now};
 pub use convert::Conversion;
 pub use fsck::{Checkup, Finding, check};
+pub use manifest::Manifest;
 pub use movement::Move;
 pub use quota::Usage;
 pub use remove::{Attributes, Rename};

@@ -270,7 +270,14 @@ impl Options {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(Error::io("read", file, error)),
         };
-        let source = file.display().to_string();
+        self.take_text(&text, &file.display().to_string())
+    }
+
+    /// Takes the options of a text in TOML, which stands in `source`.
+    ///
+    /// # Errors
+    /// It is no TOML, an option is not known, or its value makes no sense.
+    pub fn take_text(&mut self, text: &str, source: &str) -> Result<()> {
         let table: toml::Table = text.parse().map_err(|error| {
             Error::Usage(format!("{source}: {error}").trim().replace('\n', " "))
         })?;
@@ -279,7 +286,7 @@ impl Options {
                 // What may be given again may be an array.
                 toml::Value::Array(values) => {
                     for value in values {
-                        self.take(name, &plain(value), &source)?;
+                        self.take(name, &plain(value), source)?;
                     }
                 }
                 toml::Value::String(_)
@@ -287,7 +294,7 @@ impl Options {
                 | toml::Value::Float(_)
                 | toml::Value::Boolean(_)
                 | toml::Value::Datetime(_)
-                | toml::Value::Table(_) => self.take(name, &plain(value), &source)?,
+                | toml::Value::Table(_) => self.take(name, &plain(value), source)?,
             }
         }
         Ok(())

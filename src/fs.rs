@@ -44,7 +44,7 @@ mod session;
 mod tree;
 mod vacancies;
 mod watch;
-mod xattr;
+pub mod xattr;
 
 pub use mount::Settings;
 pub use session::{MountOptions, Mounted};
