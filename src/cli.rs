@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ContextValue;
 use clap::{Args, Parser, Subcommand};
 
 use crate::error::{Error, Result};
@@ -165,7 +166,8 @@ fn status(name: &str) -> std::result::Result<Status, String> {
 pub fn run() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
+        Err(mut error) => {
+            quote(&mut error);
             // Help and version come this way too, and are no failure. A closed terminal is not ours.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
@@ -186,6 +188,19 @@ pub fn run() -> ExitCode {
             eprintln!("sps: {}", plain(&error.to_string()));
             ExitCode::from(error.exit_status())
         }
+    }
+}
+
+/// Makes of what was typed, which such an error repeats, what can be printed: a script types names of images.
+fn quote(error: &mut clap::Error) {
+    let mut shown = Vec::new();
+    for (kind, value) in error.context() {
+        if let ContextValue::String(text) = value {
+            shown.push((kind, ContextValue::String(plain(text).into_owned())));
+        }
+    }
+    for (kind, value) in shown {
+        error.insert(kind, value);
     }
 }
 
