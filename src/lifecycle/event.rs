@@ -110,9 +110,12 @@ impl Event {
     /// Whether the event takes an image away from those who use it: what protection is against.
     pub(super) const fn removes(self) -> bool {
         match self {
-            Self::Delete | Self::DeleteNow | Self::Deactivate | Self::Unlocate | Self::Purge => {
-                true
-            }
+            Self::Delete
+            | Self::DeleteNow
+            | Self::Deactivate
+            | Self::Unlocate
+            | Self::Purge
+            | Self::Forget => true,
             Self::Write
             | Self::Stage
             | Self::ImportRemote
@@ -128,8 +131,7 @@ impl Event {
             | Self::Withhold
             | Self::Reactivate
             | Self::RestoreActive
-            | Self::RestoreDeactivated
-            | Self::Forget => false,
+            | Self::RestoreDeactivated => false,
         }
     }
 
