@@ -154,8 +154,13 @@ pub fn expected(person: Person, operation: Operation, subject: Subject) -> Vec<i
             (false, false) => vec![EACCES],
             (false, true) => vec![EPERM, EACCES],
         },
-        // The record of a deleted image is root's to forget, and has nothing that could be protected.
-        O::Unlink if subject.status == Status::Deleted => only(person.uid == 0, EACCES),
+        // The record of a deleted image is root's to forget.
+        O::Unlink if subject.status == Status::Deleted => match (person.uid, is_protected) {
+            (0, false) => vec![DONE],
+            (0, true) => vec![EPERM],
+            (_, false) => vec![EACCES],
+            (_, true) => vec![EPERM, EACCES],
+        },
         O::Unlink | O::RenameOnto => removing(),
         O::Rename => only(governs, EACCES),
         O::Move(to) if is_move(subject.status, to) => removing(),
