@@ -35,8 +35,8 @@ pub enum Operation {
     Unlink,
     /// Another name in the same folder.
     Rename,
-    /// Renaming an image of one's own onto it, in `active/`.
-    RenameOnto,
+    /// Renaming an image of one's own from a folder onto it, in `active/`.
+    RenameOnto(Status),
     Move(Status),
     Chmod,
     /// To another user.
@@ -161,7 +161,7 @@ pub fn expected(person: Person, operation: Operation, subject: Subject) -> Vec<i
             (_, false) => vec![EACCES],
             (_, true) => vec![EPERM, EACCES],
         },
-        O::Unlink | O::RenameOnto => removing(),
+        O::Unlink | O::RenameOnto(_) => removing(),
         O::Rename => only(governs, EACCES),
         O::Move(to) if is_move(subject.status, to) => removing(),
         O::Move(to) if is_move_of_others(subject.status, to) && !governs => vec![EPERM, EACCES],
@@ -194,6 +194,6 @@ pub fn takes_away(operation: Operation) -> bool {
     use Operation as O;
     matches!(
         operation,
-        O::Replace | O::TakeName | O::Unlink | O::RenameOnto | O::Move(_) | O::Truncate
+        O::Replace | O::TakeName | O::Unlink | O::RenameOnto(_) | O::Move(_) | O::Truncate
     )
 }
