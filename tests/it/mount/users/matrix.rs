@@ -475,7 +475,7 @@ fn each_user_may_do_to_an_active_image_what_the_specification_says() {
     assert!(count > 2_000, "{count} cells");
 }
 
-// semantics: owner-governs mode-bits rm-forgets others-unreadable
+// semantics: owner-governs mode-bits rm-forgets others-unreadable protected-record
 #[test]
 fn each_user_may_do_to_an_image_that_is_gone_what_the_specification_says() {
     let count = run_matrix(&[Status::Killed, Status::PendingDelete, Status::Deleted]);
