@@ -33,6 +33,7 @@ mod recover;
 mod remove;
 mod replace;
 mod reserve;
+mod settle;
 mod staging;
 mod task;
 mod time;
@@ -44,6 +45,7 @@ pub use backup::{Backup, Copying};
 pub use clock::{SystemTimeSource, TimeSource, now};
 pub use convert::Conversion;
 pub use fsck::{Checkup, Finding, check};
+pub use manifest::Manifest;
 pub use movement::Move;
 pub use quota::Usage;
 pub use remove::{Attributes, Rename};
@@ -228,6 +230,11 @@ impl Catalog {
     pub fn queue(&self, name: ImageName, status: Status, ownership: Ownership) -> Result<Image> {
         let details = Details::default();
         self.shared.queue(Newcomer { name, status, ownership, details, in_place_by: None })
+    }
+
+    /// Returns when the disk has answered, whatever it said.
+    pub fn try_disk(&self) {
+        self.shared.store.probe();
     }
 
     /// Returns when all that was done before is on the disk.

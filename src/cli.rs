@@ -7,11 +7,12 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::error::{Error, Result};
 use crate::lifecycle::Status;
-use crate::text::plain;
+use crate::text::{plain, plain_json};
 
 mod backup;
 mod bench;
 mod fsck;
+mod log_file;
 mod ls;
 mod mount;
 mod mounts;
@@ -196,4 +197,11 @@ fn print(text: &str) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(Error::io("write", "standard output", error)),
     }
+}
+
+/// Writes a command's result as JSON, in which nothing is hidden from whoever reads it on a terminal.
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text =
+        serde_json::to_string_pretty(value).map_err(|error| Error::Invalid(error.to_string()))?;
+    print(&format!("{}\n", plain_json(&text)))
 }

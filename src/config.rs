@@ -19,6 +19,9 @@ const VARIABLE_PREFIX: &str = "SPS_";
 /// Threads that read requests, when nothing is chosen.
 const THREADS: usize = 16;
 
+/// How long a request may take on a disk that does not answer, when nothing is chosen.
+const DISK_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// More than this many threads do nothing but cost memory.
 const THREADS_MAX: usize = 256;
 
@@ -48,6 +51,8 @@ pub struct Options {
     pub policy: Policy,
     /// Threads that read requests.
     pub threads: usize,
+    /// How long a request may take when the disk does not answer; none is for ever.
+    pub disk_timeout: Option<Duration>,
     /// The kernel may read sealed data from the file below by itself.
     pub passthrough: bool,
     /// What is logged, as `RUST_LOG` has it.
@@ -68,7 +73,7 @@ struct Known {
 }
 
 /// Every option there is.
-const KNOWN: [Known; 23] = [
+const KNOWN: [Known; 24] = [
     Known {
         name: "allow_other",
         takes: "yes or no",
@@ -194,6 +199,15 @@ const KNOWN: [Known; 23] = [
         },
     },
     Known {
+        name: "disk_timeout",
+        takes: "a time (90s, 12h, 7d), or 0 for never",
+        set: |options, value| {
+            let span = span(value)?;
+            options.disk_timeout = Some(span).filter(|span| !span.is_zero());
+            Some(())
+        },
+    },
+    Known {
         name: "passthrough",
         takes: "yes or no",
         set: |options, value| truth(value).map(|is| options.passthrough = is),
@@ -229,6 +243,7 @@ impl Options {
             gid: None,
             policy: Policy::default(),
             threads: THREADS,
+            disk_timeout: Some(DISK_TIMEOUT),
             passthrough: true,
             log: None,
             any_filesystem: false,
@@ -270,7 +285,14 @@ impl Options {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(Error::io("read", file, error)),
         };
-        let source = file.display().to_string();
+        self.take_text(&text, &file.display().to_string())
+    }
+
+    /// Takes the options of a text in TOML, which stands in `source`.
+    ///
+    /// # Errors
+    /// It is no TOML, an option is not known, or its value makes no sense.
+    pub fn take_text(&mut self, text: &str, source: &str) -> Result<()> {
         let table: toml::Table = text.parse().map_err(|error| {
             Error::Usage(format!("{source}: {error}").trim().replace('\n', " "))
         })?;
@@ -279,7 +301,7 @@ impl Options {
                 // What may be given again may be an array.
                 toml::Value::Array(values) => {
                     for value in values {
-                        self.take(name, &plain(value), &source)?;
+                        self.take(name, &plain(value), source)?;
                     }
                 }
                 toml::Value::String(_)
@@ -287,7 +309,7 @@ impl Options {
                 | toml::Value::Float(_)
                 | toml::Value::Boolean(_)
                 | toml::Value::Datetime(_)
-                | toml::Value::Table(_) => self.take(name, &plain(value), &source)?,
+                | toml::Value::Table(_) => self.take(name, &plain(value), source)?,
             }
         }
         Ok(())
@@ -342,6 +364,7 @@ impl Options {
             "quota_bytes": policy.quota.bytes,
             "quota_images": policy.quota.images,
             "threads": self.threads,
+            "disk_timeout_seconds": self.disk_timeout.map(seconds),
             "passthrough": self.passthrough,
             "log": self.log,
             "any_filesystem": self.any_filesystem,

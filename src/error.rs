@@ -60,6 +60,9 @@ pub enum Error {
     /// The data on the disk is not what the registry says.
     #[error("damaged: {0}")]
     Damaged(String),
+    /// The disk below did not answer for so many seconds.
+    #[error("the disk below does not answer for {0} s: look after it")]
+    Silent(f64),
     /// Attributes outside `user.sps.` are not kept.
     #[error("only attributes that begin with user.sps. are kept")]
     ForeignAttribute,
@@ -162,9 +165,11 @@ impl Error {
             Self::CantCopy => libc::EXDEV,
             Self::BadHandle => libc::EBADF,
             Self::Cancelled => libc::ECANCELED,
-            Self::WriterFailed(_) | Self::Rejected(_) | Self::Damaged(_) | Self::Fault(_) => {
-                libc::EIO
-            }
+            Self::WriterFailed(_)
+            | Self::Rejected(_)
+            | Self::Damaged(_)
+            | Self::Silent(_)
+            | Self::Fault(_) => libc::EIO,
             Self::ForeignAttribute => libc::EOPNOTSUPP,
             Self::NoAttribute => libc::ENODATA,
             Self::TooMany(_) => libc::ENOSPC,
@@ -225,7 +230,11 @@ impl Error {
     pub fn needs_operator(&self) -> bool {
         let is_ours = matches!(
             self,
-            Self::Io { .. } | Self::Registry { .. } | Self::Damaged(_) | Self::Fault(_)
+            Self::Io { .. }
+                | Self::Registry { .. }
+                | Self::Damaged(_)
+                | Self::Silent(_)
+                | Self::Fault(_)
         );
         is_ours && (self.errno() == libc::EIO || self.errno() == libc::ENOSPC)
     }

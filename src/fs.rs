@@ -28,6 +28,7 @@ mod caller;
 mod changes;
 mod claims;
 mod content;
+mod deadlines;
 mod departures;
 mod drafts;
 mod epoch;
@@ -44,7 +45,7 @@ mod session;
 mod tree;
 mod vacancies;
 mod watch;
-mod xattr;
+pub mod xattr;
 
 pub use mount::Settings;
 pub use session::{MountOptions, Mounted};
@@ -65,7 +66,8 @@ impl Filesystem for Requests {
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (asker, name) = (Asker::of(request), name.to_owned());
-        self.when_settled(Mount::scope(parent.0, name.as_bytes()), move |mount| {
+        let scope = Mount::scope(parent.0, name.as_bytes());
+        self.when_settled(("lookup", request), scope, move |mount| {
             answer::entry("lookup", reply, || {
                 hit(Failpoint::LookUp);
                 let found = mount.look_up_for(asker, parent.0, name.as_bytes())?;
@@ -74,8 +76,8 @@ impl Filesystem for Requests {
         });
     }
 
-    fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        self.when_settled(Mount::attribute_scope(inode.0), move |mount| {
+    fn getattr(&self, request: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        self.when_settled(("getattr", request), Mount::attribute_scope(inode.0), move |mount| {
             answer::attr("getattr", reply, || mount.attributes(inode.0));
         });
     }
@@ -106,11 +108,11 @@ impl Filesystem for Requests {
             answer::attr("setattr", reply, || mount.set_attributes(asker, inode.0, setting));
         };
         // They wait for what is being written, and a truncation for a vote; by its path, it has one of its own.
-        if size.or(mtime.map(|_| 0)).is_some() { self.slowly(work) } else { work(&self.mount) }
+        self.at_once_unless(size.or(mtime.map(|_| 0)).is_some(), ("setattr", request), work);
     }
 
-    fn readlink(&self, _request: &Request, inode: INodeNo, reply: ReplyData) {
-        self.when_settled(Mount::attribute_scope(inode.0), move |mount| {
+    fn readlink(&self, request: &Request, inode: INodeNo, reply: ReplyData) {
+        self.when_settled(("readlink", request), Mount::attribute_scope(inode.0), move |mount| {
             answer::target(reply, || mount.read_link(inode.0));
         });
     }
@@ -127,9 +129,8 @@ impl Filesystem for Requests {
     ) {
         let (asker, name) = (Asker::of(request), name.to_owned());
         // It is made durable: there is no close that would.
-        self.slowly(move |mount| {
-            let work = || mount.make_node(asker, parent.0, name.as_bytes(), mode);
-            answer::entry("mknod", reply, work);
+        self.name(("mknod", request), reply, move |mount| {
+            mount.make_node(asker, parent.0, name.as_bytes(), mode)
         });
     }
 
@@ -143,8 +144,10 @@ impl Filesystem for Requests {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let asker = Asker::of(request);
-        answer::made(reply, || self.mount.create(asker, parent.0, name.as_bytes(), mode, flags));
+        let (asker, name) = (Asker::of(request), name.to_owned());
+        self.at_once(("create", request), move |mount| {
+            answer::made(reply, || mount.create(asker, parent.0, name.as_bytes(), mode, flags));
+        });
     }
 
     fn mkdir(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
@@ -164,15 +167,16 @@ impl Filesystem for Requests {
         reply: ReplyEntry,
     ) {
         let (asker, name, target) = (Asker::of(request), name.to_owned(), target.to_owned());
-        self.slowly(move |mount| {
-            let work = || mount.locate(asker, parent.0, name.as_bytes(), &target);
-            answer::entry("symlink", reply, work);
+        self.name(("symlink", request), reply, move |mount| {
+            mount.locate(asker, parent.0, name.as_bytes(), &target)
         });
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let work = || self.mount.unlink(Asker::of(request), parent.0, name.as_bytes());
-        answer::empty("unlink", reply, work);
+        let (asker, name) = (Asker::of(request), name.to_owned());
+        self.at_once(("unlink", request), move |mount| {
+            answer::empty("unlink", reply, || mount.unlink(asker, parent.0, name.as_bytes()));
+        });
     }
 
     fn rename(
@@ -185,13 +189,12 @@ impl Filesystem for Requests {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let asker = Asker::of(request);
-        let (name, newname) = (name.to_owned(), newname.to_owned());
+        let (asker, name, newname) = (Asker::of(request), name.to_owned(), newname.to_owned());
         // It may wait for an import, a little.
-        self.slowly(move |mount| {
+        self.tell(("rename", request), reply, move |mount| {
             let from = (parent.0, name.as_bytes());
             let to = (newparent.0, newname.as_bytes());
-            answer::empty("rename", reply, || mount.rename(asker, from, to, flags.bits()));
+            mount.rename(asker, from, to, flags.bits())
         });
     }
 
@@ -203,15 +206,15 @@ impl Filesystem for Requests {
         };
         // What is opened again by its writer is copied first.
         if is_write {
-            self.slowly(open);
+            self.slowly(("open", request), open);
         } else {
-            self.when_settled(self.mount.opening_scope(inode.0), open);
+            self.when_settled(("open", request), self.mount.opening_scope(inode.0), open);
         }
     }
 
     fn read(
         &self,
-        _request: &Request,
+        request: &Request,
         _inode: INodeNo,
         handle: FileHandle,
         offset: u64,
@@ -220,11 +223,8 @@ impl Filesystem for Requests {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        if self.mount.is_written(handle.0) {
-            self.slowly(move |mount| answer::read(mount, reply, (handle.0, offset, size)));
-        } else {
-            answer::read(&self.mount, reply, (handle.0, offset, size));
-        }
+        let work = move |mount: &Mount| answer::read(mount, reply, (handle.0, offset, size));
+        self.at_once_unless(self.mount.is_written(handle.0), ("read", request), work);
     }
 
     fn write(
@@ -239,7 +239,7 @@ impl Filesystem for Requests {
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        self.write_when_free(Asker::of(request), reply, (handle.0, offset, data));
+        self.write_when_free(request, reply, (handle.0, offset, data));
     }
 
     fn copy_file_range(
@@ -255,9 +255,8 @@ impl Filesystem for Requests {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let asker = Asker::of(request);
-        let from = Extent { offset: offset_in, length: len };
-        self.slowly(move |mount| {
+        let (asker, from) = (Asker::of(request), Extent { offset: offset_in, length: len });
+        self.slowly(("copy_file_range", request), move |mount| {
             let work = || mount.copy(asker, (fh_in.0, from), (fh_out.0, offset_out));
             answer::written(reply, answer("copy_file_range", work));
         });
@@ -272,14 +271,12 @@ impl Filesystem for Requests {
         reply: ReplyEmpty,
     ) {
         let asker = Asker::of(request);
-        self.slowly(move |mount| {
-            answer::empty("flush", reply, || mount.flush(asker, handle.0));
-        });
+        self.close(request, handle.0, reply, move |mount| mount.flush(asker, handle.0));
     }
 
     fn release(
         &self,
-        _request: &Request,
+        request: &Request,
         _inode: INodeNo,
         handle: FileHandle,
         _flags: OpenFlags,
@@ -287,58 +284,63 @@ impl Filesystem for Requests {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.slowly(move |mount| {
-            answer::empty("release", reply, || {
-                mount.release(handle.0);
-                Ok(())
-            });
+        self.tell(("release", request), reply, move |mount| {
+            mount.release(handle.0);
+            Ok(())
         });
     }
 
-    fn fsync(&self, _: &Request, _: INodeNo, handle: FileHandle, _: bool, reply: ReplyEmpty) {
-        self.slowly(move |mount| answer::empty("fsync", reply, || mount.fsync(handle.0)));
+    fn fsync(&self, request: &Request, _: INodeNo, handle: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.tell(("fsync", request), reply, move |mount| mount.fsync(handle.0));
     }
 
-    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        self.slowly(move |mount| answer::empty("fsyncdir", reply, || mount.catalog.flush()));
+    fn fsyncdir(&self, request: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.tell(("fsyncdir", request), reply, |mount| mount.catalog.flush());
     }
 
     fn readdir(
         &self,
-        _: &Request,
+        request: &Request,
         inode: INodeNo,
         _: FileHandle,
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        self.when_settled(Mount::listing_scope(inode.0, offset), move |mount| {
+        let scope = Mount::listing_scope(inode.0, offset);
+        self.when_settled(("readdir", request), scope, move |mount| {
             answer::lines(mount, inode.0, offset, reply);
         });
     }
 
     fn readdirplus(
         &self,
-        _: &Request,
+        request: &Request,
         inode: INodeNo,
         _: FileHandle,
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        self.when_settled(Mount::listing_scope(inode.0, offset), move |mount| {
+        let scope = Mount::listing_scope(inode.0, offset);
+        self.when_settled(("readdirplus", request), scope, move |mount| {
             answer::full_lines(mount, inode.0, offset, reply);
         });
     }
 
-    fn statfs(&self, _request: &Request, _inode: INodeNo, reply: ReplyStatfs) {
-        answer::space(reply, || self.mount.space());
+    fn statfs(&self, request: &Request, _inode: INodeNo, reply: ReplyStatfs) {
+        self.at_once(("statfs", request), move |mount| answer::space(reply, || mount.space()));
     }
 
-    fn getxattr(&self, _: &Request, inode: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        answer::value("getxattr", reply, size, || self.mount.attribute(inode.0, name.as_bytes()));
+    fn getxattr(&self, by: &Request, inode: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let name = name.to_owned();
+        self.at_once(("getxattr", by), move |mount| {
+            answer::value("getxattr", reply, size, || mount.attribute(inode.0, name.as_bytes()));
+        });
     }
 
-    fn listxattr(&self, _request: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
-        answer::value("listxattr", reply, size, || self.mount.attribute_names(inode.0));
+    fn listxattr(&self, request: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
+        self.at_once(("listxattr", request), move |mount| {
+            answer::value("listxattr", reply, size, || mount.attribute_names(inode.0));
+        });
     }
 
     fn setxattr(
@@ -352,18 +354,15 @@ impl Filesystem for Requests {
         reply: ReplyEmpty,
     ) {
         let (asker, name, value) = (Asker::of(request), name.to_owned(), value.to_vec());
-        self.slowly(move |mount| {
-            answer::empty("setxattr", reply, || {
-                mount.set_attribute(asker, inode.0, name.as_bytes(), (Some(&value), flags))
-            });
+        self.tell(("setxattr", request), reply, move |mount| {
+            mount.set_attribute(asker, inode.0, name.as_bytes(), (Some(&value), flags))
         });
     }
 
     fn removexattr(&self, request: &Request, inode: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (asker, name) = (Asker::of(request), name.to_owned());
-        self.slowly(move |mount| {
-            let work = || mount.set_attribute(asker, inode.0, name.as_bytes(), (None, 0));
-            answer::empty("removexattr", reply, work);
+        self.tell(("removexattr", request), reply, move |mount| {
+            mount.set_attribute(asker, inode.0, name.as_bytes(), (None, 0))
         });
     }
 
@@ -377,24 +376,25 @@ impl Filesystem for Requests {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let asker = Asker::of(request);
-        let extent = Extent { offset, length };
-        let work = move |mount: &Mount| mount.allocate(asker, handle.0, mode, extent);
-        self.slowly(move |mount| answer::empty("fallocate", reply, || work(mount)));
+        let (asker, extent) = (Asker::of(request), Extent { offset, length });
+        self.tell(("fallocate", request), reply, move |mount| {
+            mount.allocate(asker, handle.0, mode, extent)
+        });
     }
 
     fn lseek(
         &self,
-        _request: &Request,
+        request: &Request,
         _inode: INodeNo,
         handle: FileHandle,
         offset: i64,
         whence: i32,
         reply: ReplyLseek,
     ) {
-        answer::position(reply, || {
+        let work = move |mount: &Mount| {
             let offset = u64::try_from(offset).map_err(|_| Error::BeyondEnd)?;
-            self.mount.seek(handle.0, Mount::whence(whence)?, offset)
-        });
+            mount.seek(handle.0, Mount::whence(whence)?, offset)
+        };
+        self.at_once(("lseek", request), move |mount| answer::position(reply, || work(mount)));
     }
 }

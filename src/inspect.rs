@@ -92,6 +92,10 @@ pub fn inspect(probe: &dyn Probe, size_bytes: u64) -> std::io::Result<Verdict> {
 /// The formats in the order in which they are looked for: a container before what it may hold, and
 /// what is hybrid (an ISO that also boots from a disk) by its more telling half.
 fn detect(reader: &Reader<'_>) -> Checked<DiskFormat> {
+    // Whoever takes it for that opens the files that it names, whatever else it is.
+    if vmdk::is_description(reader)? {
+        return Ok(DiskFormat::Vmdk);
+    }
     let marks: [(DiskFormat, u64, &[u8]); 11] = [
         (DiskFormat::Qcow2, 0, qcow2::MARK),
         (DiskFormat::Qed, 0, qed::MARK),

@@ -165,6 +165,9 @@ pub trait Store: Send + Sync {
     /// Gives a part of the room that was kept back.
     fn yield_reserve(&self);
 
+    /// Returns when the disk has answered, whatever it said.
+    fn probe(&self);
+
     /// How much room there is.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use crate::failpoint::{Failpoint, hit};
 use crate::image::{Content, Details, DiskFormat, Image, ImageId, ImageName, Ownership, User};
 use crate::ingest::{Examined, Upload, Watch};
 use crate::lifecycle::{Event, Status};
-use crate::registry::{Reclaim, TaskChange};
+use crate::registry::{Durability, Reclaim, TaskChange};
 use crate::task::{ImportPath, Task, TaskDraft, TaskId, TaskInput};
 
 /// Whoever asked for a task may read how it goes, and so may all others.
@@ -41,6 +41,10 @@ impl Catalog {
         if shared.uploads.of(id).is_some() {
             return Err(Error::Busy("the image is still open: close it, then move it".into()));
         }
+        // Each close has synced it: this waits for data only that its writer never closed.
+        if let Some(staged) = shared.store.staged(id)? {
+            shared.store.sync(&staged)?;
+        }
         let task = TaskId::random();
         let choose = |image: &Image| {
             let event = shared.may_move(image, wanted)?;
@@ -51,6 +55,7 @@ impl Catalog {
             }
         };
         shared.transition(id, Some(wanted.actor), choose, |next, also| {
+            also.durability = Durability::Durable;
             next.name = wanted.name.clone();
             if let Content::Sealed(seal) = &next.content {
                 also.reclaims.push(Reclaim { id, digest: seal.digest });

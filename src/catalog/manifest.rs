@@ -19,7 +19,7 @@ const BATCH: u32 = 64;
 
 /// The manifest of an image as it is written. The domain's types know no JSON; this one does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Manifest {
+pub struct Manifest {
     version: u32,
     /// The version of the record that it was made of: by that it is known from an older one.
     #[serde(default)]
@@ -57,7 +57,8 @@ pub(super) struct Manifest {
 
 impl Manifest {
     /// The manifest of a sealed image; none for others. One that is to be published is written as active.
-    pub(super) fn of(image: &Image) -> Option<Self> {
+    #[must_use]
+    pub fn of(image: &Image) -> Option<Self> {
         let Content::Sealed(seal) = image.content else {
             return None;
         };
@@ -91,12 +92,14 @@ impl Manifest {
     }
 
     /// The text that is stored.
-    pub(super) fn to_text(&self) -> String {
+    #[must_use]
+    pub fn to_text(&self) -> String {
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
 
     /// The manifest that a stored text says, if it can be read.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 
@@ -141,7 +144,8 @@ impl Manifest {
     }
 
     /// The record of the image as far as the manifest has it, made anew at `now`. None if it makes no sense.
-    pub(super) fn to_image(&self, now: Moment, allocated_bytes: u64) -> Option<Image> {
+    #[must_use]
+    pub fn to_image(&self, now: Moment, allocated_bytes: u64) -> Option<Image> {
         let known = self.status.as_deref().map_or(Some(Status::Active), Status::from_name)?;
         let mut details = Details::default();
         details.set_tags(&self.tags.join(",")).ok()?;
@@ -185,6 +189,21 @@ impl Manifest {
 }
 
 impl Shared {
+    /// A manifest that can't be written does not undo a publication: the registry has it all.
+    /// Answers whether it was written.
+    pub(super) fn write_manifest(&self, image: &Image) -> bool {
+        let Some(manifest) = Manifest::of(image) else {
+            return false;
+        };
+        let _claim = self.reservations.reserve(Claim::Manifest(image.id));
+        let written = self.store.put_manifest(image.id, &manifest.to_text());
+        written
+            .inspect_err(|error| {
+                log::error!("image={} op=manifest errno={}: {error}", image.id, error.errno());
+            })
+            .is_ok()
+    }
+
     /// Writes the manifests again that are outdated, until `is_stopped`.
     pub(super) fn refresh_manifests(&self, is_stopped: impl Fn() -> bool) -> Result<()> {
         loop {

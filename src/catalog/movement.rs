@@ -4,6 +4,7 @@ use super::{Actor, Catalog, Shared};
 use crate::error::{Error, Result};
 use crate::image::{Content, Image, ImageId, ImageName};
 use crate::lifecycle::{Decision, Effect, Event, Status, decide_move};
+use crate::registry::Durability;
 
 /// What a rename into another folder asks for.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +33,8 @@ impl Catalog {
     pub fn move_image(&self, id: ImageId, wanted: Move<'_>) -> Result<()> {
         let shared = &self.shared;
         let choose = |image: &Image| shared.may_move(image, wanted);
-        let taken = shared.transition(id, Some(wanted.actor), choose, |next, _| {
+        let taken = shared.transition(id, Some(wanted.actor), choose, |next, also| {
+            also.durability = Durability::Durable;
             next.name = wanted.name.clone();
             next.message = match next.message.take() {
                 _ if wanted.event == Event::Fail => Some("its upload was aborted".into()),

@@ -1,4 +1,4 @@
-//! From the first byte to `active`: begin, write, vote, publish; and the end of an upload that failed.
+//! From the vote to `active`.
 //!
 //! The vote is taken at a close and answered to the writer; it leaves durable data, with its digest for a
 //! name, and a durable sealed record. The last close publishes: the manifest is written, and the record
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::reserve::Claim;
 use super::upload::{Reference, State};
-use super::{Actor, Catalog, Shared, UploadSession, manifest::Manifest};
+use super::{Actor, Catalog, Shared, UploadSession};
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
 use crate::image::{Checksums, Content, Image, ImageId, Seal, Timestamp};
@@ -29,6 +29,14 @@ impl Catalog {
         if let Some(failure) = state.failure.clone().filter(|_| session.is_staging()) {
             return Err(failure);
         }
+        if session.is_staging()
+            && let Some(upload) = &state.upload
+            && let Err(error) = self.shared.store.sync(upload.file())
+        {
+            // What is synced next may be only a part of it.
+            state.failure = Some(error.clone());
+            return Err(error);
+        }
         if session.is_staging() || (!state.is_begun && !state.is_emptied) {
             drop(state);
             return self.shared.registry.flush();
@@ -41,9 +49,14 @@ impl Catalog {
         if session.is_staging() {
             return;
         }
-        let mut state = session.hold();
+        self.shared.fail(session, &mut session.hold(), failure);
+    }
+}
+
+impl Shared {
+    pub(super) fn fail(&self, session: &UploadSession, state: &mut State, failure: Error) {
         if state.seal.take().is_some()
-            && let Err(error) = self.shared.unseal(session.id(), None)
+            && let Err(error) = self.unseal(session.id(), None)
         {
             log::warn!("image={} op=withdraw: {error}", session.id());
         }
@@ -54,29 +67,31 @@ impl Catalog {
             state.is_emptied = false;
             state.upload = None;
             session.set_staged(None);
-            if let Err(error) = self.shared.store.discard(session.id()) {
+            if let Err(error) = self.store.discard(session.id()) {
                 log::warn!("image={} op=discard: {error}", session.id());
             }
         }
     }
-}
 
-impl Shared {
     /// Takes a sealed record back: the data is about to change, or the upload failed. The content it
-    /// held may be nobody's now.
+    /// held may be nobody's now. With a message the image stays where it is, and says why.
     pub(super) fn unseal(&self, id: ImageId, message: Option<String>) -> Result<()> {
         self.until_settled(|| {
             let mut image = self.load(id)?;
-            let Content::Sealed(seal) = image.content else { return Ok(()) };
-            if image.status.publication().is_none() {
+            let sealed = image.content.seal().copied();
+            let is_news = sealed.is_some() || message.is_some();
+            if image.status.publication().is_none() || !is_news {
                 return Ok(());
             }
-            let has_begun = image.status.failure(false).is_some();
-            image.content = if has_begun { Content::Staged } else { Content::Absent };
-            image.checksums = Checksums::default();
+            if sealed.is_some() {
+                let has_begun = image.status.failure(false).is_some();
+                image.content = if has_begun { Content::Staged } else { Content::Absent };
+                image.checksums = Checksums::default();
+            }
+            image.is_provisional &= message.is_none();
             image.message.clone_from(&message);
             let mut change = Change::update(image);
-            change.reclaims.push(Reclaim { id, digest: seal.digest });
+            change.reclaims.extend(sealed.map(|seal| Reclaim { id, digest: seal.digest }));
             self.commit(change)
         })
     }
@@ -90,7 +105,8 @@ impl Shared {
         let Some(event) = image.status.publication() else { return Err(Error::Cancelled) };
         match decide(image.subject(), event) {
             Decision::Step(step) => {
-                self.evict_holder(&image, step.to, None, &mut Change::default())?;
+                let by = self.uploads.of(id).map(|session| session.actor());
+                self.evict_holder(&image, step.to, by, &mut Change::default())?;
                 Ok(image)
             }
             Decision::Already => Ok(image),
@@ -98,7 +114,10 @@ impl Shared {
         }
     }
 
-    fn vote(&self, session: &UploadSession, state: &mut State) -> Result<()> {
+    pub(super) fn vote(&self, session: &UploadSession, state: &mut State) -> Result<()> {
+        if let Some(failure) = session.given_up() {
+            self.fail(session, state, failure);
+        }
         if let Some(failure) = &state.failure {
             return Err(failure.clone());
         }
@@ -236,62 +255,6 @@ impl Shared {
         })
     }
 
-    /// The last close: commits what the session came to, and ends it. With a failure, an upload that
-    /// is not sealed has failed for that reason.
-    pub(super) fn finish(&self, session: &Arc<UploadSession>, failure: Option<Error>) {
-        let id = session.id();
-        let mut state = session.hold();
-        let outcome = if session.is_staging() {
-            // The data stays where it is, whatever can't be noted of it.
-            if let Err(error) = self.leave_staged(session, &mut state) {
-                log::warn!("image={id} op=release errno={}: {error}", error.errno());
-            }
-            Ok(())
-        } else {
-            self.settle(session, &mut state, failure)
-        };
-        // The staged file is closed before anybody is told, so that its space is free.
-        *state = State::default();
-        drop(state);
-        self.uploads.end(id);
-        if let Err((failure, error)) = outcome {
-            log::error!("image={id} op=release errno={}: {error}; trying again", error.errno());
-            self.uploads.keep_unsettled(id, failure);
-        }
-    }
-
-    /// Commits the outcome. What can't be committed comes back, with the failure to kill it for, if
-    /// that is its outcome.
-    fn settle(
-        &self,
-        session: &UploadSession,
-        state: &mut State,
-        failure: Option<Error>,
-    ) -> std::result::Result<(), (Option<Error>, Error)> {
-        let id = session.id();
-        let discarded = || self.store.discard(id).map_err(|error| (None, error));
-        if session.check_not_cancelled().is_err() {
-            return discarded();
-        }
-        let failure = state.failure.clone().or_else(|| failure.filter(|_| state.seal.is_none()));
-        let voted = match failure {
-            Some(failure) => Err(failure),
-            None if !state.is_begun && !state.is_emptied => {
-                return self.drop_unused(id).map_err(|error| (None, error));
-            }
-            None => self.vote(session, state),
-        };
-        // The staged file is closed before its end is recorded: the disk may be full.
-        state.upload = None;
-        state.reference = None;
-        session.set_staged(None);
-        match voted {
-            Err(failure) => self.kill(id, &failure).map_err(|error| (Some(failure), error)),
-            // Its writer was told that it is safe: what can't be published now is kept.
-            Ok(()) => self.publish_or_kill(id, true, None).map_err(|error| (None, error)),
-        }
-    }
-
     /// Publishes, or kills what may not have its name.
     pub(super) fn publish_or_kill(
         &self,
@@ -364,40 +327,6 @@ impl Shared {
             | Content::Staged
             | Content::Located(_)
             | Content::Gone(_) => Ok(None),
-        }
-    }
-
-    /// A manifest that can't be written does not undo a publication: the registry has it all.
-    /// Answers whether it was written.
-    fn write_manifest(&self, image: &Image) -> bool {
-        let Some(manifest) = Manifest::of(image) else {
-            return false;
-        };
-        let _claim = self.reservations.reserve(Claim::Manifest(image.id));
-        let written = self.store.put_manifest(image.id, &manifest.to_text());
-        written
-            .inspect_err(|error| {
-                log::error!("image={} op=manifest errno={}: {error}", image.id, error.errno());
-            })
-            .is_ok()
-    }
-
-    /// The end of an upload that failed: the staged data goes first, as the disk may be full.
-    pub(super) fn kill(&self, id: ImageId, failure: &Error) -> Result<()> {
-        self.store.discard(id)?;
-        hit(Failpoint::FailDiscarded);
-        let retry = self.policy.retry_failed_upload;
-        let choose = |image: &Image| image.status.failure(retry).ok_or(Error::Cancelled);
-        let killed = self.transition(id, None, choose, |next, _| {
-            next.message = Some(failure.to_string());
-            Ok(())
-        });
-        hit(Failpoint::FailRecorded);
-        match killed {
-            // It is where nothing is killed: queued, as an explicitly empty one, or removed.
-            Err(Error::Cancelled) => self.unseal(id, Some(failure.to_string())),
-            Err(Error::NotFound) => Ok(()),
-            other => other.map(|_| ()),
         }
     }
 }

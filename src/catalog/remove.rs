@@ -59,7 +59,7 @@ impl Catalog {
     pub fn rename(&self, id: ImageId, name: &ImageName, rename: Rename) -> Result<()> {
         let replaced = self.shared.until_settled(|| {
             let (change, replaced) = self.shared.renamed(id, name, rename)?;
-            self.shared.commit(change)?;
+            self.shared.commit(change.durably())?;
             Ok(replaced)
         })?;
         log::info!("image={id} name={:?} op=rename", name.as_str());
@@ -172,12 +172,17 @@ impl Shared {
         if bearer.is_some() && rename.no_replace {
             return Err(Error::Exists);
         }
+        let now = self.clock.moment().at;
+        if bearer.is_some() {
+            // Where both live, or more of the name do, what was renamed last bears it.
+            image.status_at = now;
+        }
         let replaced = bearer
             .map(|bearer| self.replaced(&bearer, rename.actor, &mut change))
             .transpose()?
             .flatten();
         image.name = name.clone();
-        image.updated_at = self.clock.moment().at;
+        image.updated_at = now;
         change.updates.push(image);
         Ok((change, replaced))
     }

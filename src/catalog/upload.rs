@@ -26,6 +26,8 @@ pub struct UploadSession {
     looked_at_bytes: AtomicU64,
     modified_at: AtomicI64,
     is_cancelled: AtomicBool,
+    /// What its writer was told when the disk did not answer.
+    given_up: Mutex<Option<Error>>,
     /// How many hold the state for long, or want to.
     votes: AtomicU32,
     /// How many have it open.
@@ -119,6 +121,7 @@ impl UploadSession {
             looked_at_bytes: AtomicU64::new(0),
             modified_at: AtomicI64::new(image.modified_at.as_nanoseconds()),
             is_cancelled: AtomicBool::new(false),
+            given_up: Mutex::default(),
             votes: AtomicU32::new(0),
             handles: AtomicU32::new(1),
             is_staging: image.status.is_staging(),
@@ -266,6 +269,16 @@ impl UploadSession {
         self.is_cancelled.store(true, Ordering::Release);
     }
 
+    /// Notes that its writer was told that it failed, while the disk did not answer.
+    pub fn give_up(&self, error: Error) {
+        *self.given_up.lock() = Some(error);
+    }
+
+    /// Why it has failed, if its writer was told so.
+    pub(super) fn given_up(&self) -> Option<Error> {
+        self.given_up.lock().clone()
+    }
+
     pub(super) fn check_not_cancelled(&self) -> Result<()> {
         if self.is_cancelled.load(Ordering::Acquire) { Err(Error::Cancelled) } else { Ok(()) }
     }
@@ -371,15 +384,17 @@ impl Catalog {
         is_last
     }
 
-    /// The upload of an image, if one is under way.
+    /// The upload of an image, if one is under way: one that was cut off is not, though somebody has it open.
     #[must_use]
     pub fn upload_of(&self, id: ImageId) -> Option<Arc<UploadSession>> {
-        self.shared.uploads.of(id)
+        self.shared.uploads.of(id).filter(|session| session.check_not_cancelled().is_ok())
     }
 
     /// All uploads under way.
     #[must_use]
     pub fn uploads(&self) -> Vec<Live> {
-        self.shared.uploads.sessions().iter().map(|session| session.live()).collect()
+        let sessions = self.shared.uploads.sessions().into_iter();
+        let live = sessions.filter(|session| session.check_not_cancelled().is_ok());
+        live.map(|session| session.live()).collect()
     }
 }

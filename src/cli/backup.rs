@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::image::{Content, Image};
 use crate::registry::SqliteRegistry;
 use crate::store::{LocalStore, OpenOptions};
-use crate::text::bytes;
+use crate::text::{bytes, plain, plain_json};
 
 /// Images that are told of one by one in `--json`; all are told of on standard error.
 const TOLD_MAX: usize = 10_000;
@@ -25,7 +25,8 @@ pub(super) fn run(arguments: &BackupArguments) -> Result<()> {
     let damaged: RefCell<Vec<serde_json::Value>> = RefCell::default();
     let tell = |image: &Image, error: &Error| {
         let (id, name) = (image.id.to_string(), image.name.as_str());
-        eprintln!("sps: image {id} ({name}): {error}");
+        let told = format!("image {id} ({name}): {error}");
+        eprintln!("sps: {}", plain(&told));
         let mut damaged = damaged.borrow_mut();
         if damaged.len() < TOLD_MAX {
             let value = serde_json::json!({"id": id, "name": name, "what": error.to_string()});
@@ -91,7 +92,7 @@ fn told(backup: &Backup, seconds: f64, damaged: Option<Vec<serde_json::Value>>) 
         "faults": faults,
         "seconds": seconds,
     });
-    format!("{value}\n")
+    format!("{}\n", plain_json(&value.to_string()))
 }
 
 fn check_destination(from: &Path, to: &Path) -> Result<()> {

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::location::Locations;
 use crate::registry::SqliteRegistry;
 use crate::store::{LocalStore, OpenOptions};
+use crate::text::{plain, plain_json};
 
 /// Findings that `--json` lists; all are counted.
 const TOLD_MAX: usize = 100_000;
@@ -151,7 +152,7 @@ impl Report {
         self.left += u64::from(!finding.is_mended);
         if !self.is_json {
             let how = if finding.is_mended { "mended" } else { "REMAINS" };
-            if let Err(error) = print(&format!("{how}: {}\n", finding.what)) {
+            if let Err(error) = print(&format!("{how}: {}\n", plain(&finding.what))) {
                 self.fault.get_or_insert(error);
             }
         } else if self.findings.len() < TOLD_MAX {
@@ -167,7 +168,7 @@ impl Report {
         if self.is_json {
             let findings = std::mem::take(&mut self.findings);
             let value = serde_json::json!({"findings": findings, "remaining": self.left});
-            return print(&format!("{value}\n"));
+            return print(&format!("{}\n", plain_json(&value.to_string())));
         }
         if self.found == 0 { print("the store is whole\n") } else { Ok(()) }
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::view::View;
-use super::{LsArguments, mounts, print};
+use super::{LsArguments, mounts, print, print_json};
 use crate::catalog::now;
 use crate::error::{Error, Result};
 use crate::image::Timestamp;
@@ -22,9 +22,7 @@ pub(super) fn run(arguments: &LsArguments) -> Result<()> {
         images.append(&mut listed(&root.join(status.name()))?);
     }
     if arguments.json {
-        let text = serde_json::to_string_pretty(&images)
-            .map_err(|error| Error::Invalid(error.to_string()))?;
-        return print(&format!("{text}\n"));
+        return print_json(&images);
     }
     print(&table(&images))
 }
@@ -62,8 +60,10 @@ fn row(image: &View) -> [String; 5] {
         image.size.map_or_else(|| "-".into(), bytes),
         image.disk_format.clone().unwrap_or_else(|| "-".into()),
         changed.map_or_else(|| "-".into(), |at| age(at, now())),
-        plain(&image.listed.to_string_lossy()),
+        image.listed.to_string_lossy().into_owned(),
     ]
+    // Other filesystems have attributes, too.
+    .map(|cell| plain(&cell).into_owned())
 }
 
 fn parse(time: &str) -> Option<Timestamp> {

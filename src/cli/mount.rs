@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::mounts::{self, Unmount};
-use super::{MountArguments, umount};
+use super::{MountArguments, log_file, umount};
 use crate::catalog::{Catalog, Parts, SystemTimeSource};
 use crate::config::{Options, Publish};
 use crate::error::{Error, Result};
@@ -34,9 +33,6 @@ const DYING_MAX: Duration = Duration::from_secs(1);
 
 /// How often that is looked at.
 const PAUSE: Duration = Duration::from_millis(20);
-
-/// What is logged when nothing is chosen; fuser tells of what is not implemented on purpose.
-const LOG: &str = "info,fuser=error";
 
 /// Runs the command.
 pub(super) fn run(arguments: &MountArguments) -> Result<()> {
@@ -85,7 +81,7 @@ fn prepare_mount_point(path: &Path) -> Result<()> {
     if has_died(path)? {
         return match mounts::unmount(path, UnmountFlags::DETACH) {
             Ok(()) => {
-                eprintln!("sps: cleared the dead mount at {shown}");
+                eprintln!("sps: cleared the dead mount at {}", plain(&shown.to_string()));
                 Ok(())
             }
             Err(Unmount::Busy) => {
@@ -174,7 +170,7 @@ fn serve(store: &Path, mount_point: &Path, options: &Options, is_background: boo
     raise_descriptors();
     let open = OpenOptions { any_filesystem: options.any_filesystem, ..OpenOptions::default() };
     let local = LocalStore::open(store, open)?;
-    start_log(options, is_background.then(|| store.join("sps.log")).as_deref())?;
+    let _log = log_file::start(options, is_background.then(|| store.join("sps.log")).as_deref())?;
     let registry = SqliteRegistry::open(&local.registry_path())?;
     let real = store.canonicalize().map_err(|error| Error::io("find", store, error))?;
     let parts = Parts {
@@ -228,33 +224,8 @@ fn mount_options(options: &Options, store: &Path) -> MountOptions {
         allow_other: options.allow_other,
         read_only: options.read_only,
         threads: options.threads,
+        disk_timeout: options.disk_timeout,
     }
-}
-
-/// Logs to standard error, or to a file.
-fn start_log(options: &Options, file: Option<&Path>) -> Result<()> {
-    let environment = std::env::var("RUST_LOG").ok();
-    let filter = options.log.clone().or(environment).unwrap_or_else(|| LOG.to_owned());
-    let mut logger = env_logger::Builder::new();
-    logger.parse_filters(&filter).format(|line, record| {
-        let (at, level, target) = (line.timestamp_millis(), record.level(), record.target());
-        // Whoever uses the mount may have written what stands in it.
-        writeln!(line, "[{at} {level:<5} {target}] {}", plain(&record.args().to_string()))
-    });
-    if let Some(path) = file {
-        let log = open_log(path)?;
-        logger.target(env_logger::Target::Pipe(Box::new(log)));
-    }
-    logger.try_init().map_err(|error| Error::Usage(format!("log: {error}")))
-}
-
-fn open_log(path: &Path) -> Result<File> {
-    File::options()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| Error::io("open", path, error))
 }
 
 /// Tells the parent that the mount is ready, and lets go of its terminal.

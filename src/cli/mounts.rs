@@ -13,7 +13,7 @@ const TYPE: &str = "fuse.sps";
 
 /// The places where a store is mounted, in the order in which that was done.
 pub(super) fn mount_points() -> Result<Vec<PathBuf>> {
-    let table = std::fs::read_to_string("/proc/self/mountinfo")
+    let table = std::fs::read("/proc/self/mountinfo")
         .map_err(|error| Error::io("read", "/proc/self/mountinfo", error))?;
     let own = mountinfo::parse(&table).filter(|entry| entry.kind == TYPE);
     Ok(own.map(|entry| entry.path).collect())
@@ -115,7 +115,8 @@ pub(super) fn holders(path: &Path) -> Vec<String> {
         .filter_map(|entry| {
             let process = entry.path();
             let held = held_by(&process, path)?;
-            let name = std::fs::read_to_string(process.join("comm")).unwrap_or_default();
+            let name = std::fs::read(process.join("comm")).unwrap_or_default();
+            let name = String::from_utf8_lossy(&name);
             let pid = entry.file_name();
             Some(format!("{} ({}) has {}", name.trim(), pid.display(), held.display()))
         })

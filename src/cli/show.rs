@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::view::{View, attribute, attribute_names};
-use super::{ShowArguments, print};
+use super::{ShowArguments, print, print_json};
 use crate::error::{Error, Result};
 use crate::text::{bytes, plain};
 
@@ -60,9 +60,7 @@ pub(super) fn run(arguments: &ShowArguments) -> Result<()> {
     })?;
     let shown = Shown { view, details: Details::of(path) };
     if arguments.json {
-        let text = serde_json::to_string_pretty(&shown)
-            .map_err(|error| Error::Invalid(error.to_string()))?;
-        return print(&format!("{text}\n"));
+        return print_json(&shown);
     }
     let Shown { view, details } = shown;
     let length = |size: u64| format!("{} ({size} bytes)", bytes(size));
@@ -90,6 +88,7 @@ pub(super) fn run(arguments: &ShowArguments) -> Result<()> {
     let said = details.properties.into_iter();
     let known = known.chain(said.map(|(key, value)| (format!("property.{key}"), value)));
     // Anybody may have written what stands in it.
-    let row = |(name, value): (String, String)| format!("{name:<12} {}\n", plain(&value));
-    print(&known.map(row).collect::<String>())
+    let line =
+        |(name, value): (String, String)| format!("{:<12} {}\n", plain(&name), plain(&value));
+    print(&known.map(line).collect::<String>())
 }

@@ -80,7 +80,7 @@ impl Mount {
             perm: u16::try_from(task.ownership.mode & 0o7777).unwrap_or(0),
             uid: task.ownership.uid,
             gid: task.ownership.gid,
-            ..self.sized(Node::Task(task.number), task.to_text().len() as u64)
+            ..self.sized(Node::Task(task.number), page::task(task).len() as u64)
         }
     }
 

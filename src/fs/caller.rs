@@ -200,7 +200,7 @@ impl Caller {
 
 impl Family {
     fn of(pid: Pid) -> Option<Self> {
-        Self::parse(&fs::read_to_string(format!("/proc/{}/status", pid.0)).ok()?)
+        Self::parse(&text(format!("/proc/{}/status", pid.0))?)
     }
 
     /// Parses the text of proc_pid_status(5).
@@ -216,7 +216,7 @@ impl Family {
 
 impl Exit {
     fn of(pid: Pid) -> Option<Self> {
-        Self::parse(&fs::read_to_string(format!("/proc/{}/stat", pid.0)).ok()?)
+        Self::parse(&text(format!("/proc/{}/stat", pid.0))?)
     }
 
     /// Parses the line of proc_pid_stat(5). The name in it may have spaces and parentheses.
@@ -236,12 +236,12 @@ impl Exit {
 impl MountIdentity {
     /// The identity of what is mounted at `mount_point`, seen from this process.
     pub(crate) fn of(mount_point: &Path) -> Option<Self> {
-        let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let table = fs::read("/proc/self/mountinfo").ok()?;
         Self::find(&table, mount_point)
     }
 
     /// Finds the last mount at a path in the text of proc_pid_mountinfo(5).
-    fn find(table: &str, mount_point: &Path) -> Option<Self> {
+    fn find(table: &[u8], mount_point: &Path) -> Option<Self> {
         let found = mountinfo::parse(table).rfind(|entry| entry.path == mount_point)?;
         Some(Self { mount_id: found.mount_id, device: found.device })
     }
@@ -251,7 +251,7 @@ impl MountIdentity {
             return false;
         };
         entries.flatten().any(|entry| {
-            let Ok(info) = fs::read_to_string(entry.path()) else {
+            let Some(info) = text(entry.path()) else {
                 return false;
             };
             let value =
@@ -266,10 +266,15 @@ impl MountIdentity {
         if mount_id == self.mount_id {
             return true;
         }
-        let table = fs::read_to_string(format!("/proc/{}/mountinfo", pid.0)).unwrap_or_default();
+        let table = fs::read(format!("/proc/{}/mountinfo", pid.0)).unwrap_or_default();
         mountinfo::parse(&table)
             .any(|entry| entry.mount_id == mount_id && entry.device == self.device)
     }
+}
+
+/// The text of a file of `/proc`. The name of a process in it may be no text: a name is cut to fifteen bytes.
+fn text(path: impl AsRef<Path>) -> Option<String> {
+    Some(String::from_utf8_lossy(&fs::read(path).ok()?).into_owned())
 }
 
 #[cfg(test)]
@@ -308,9 +313,10 @@ mod tests {
         let table = "22 1 254:0 / / rw - ext4 /dev/vda rw\n\
                      30 22 0:40 / /mnt/a\\040b rw - fuse.sps sps rw\n\
                      31 22 0:41 / /mnt/a\\040b rw - fuse.sps sps rw\n";
-        let found = MountIdentity::find(table, Path::new("/mnt/a b")).expect("it is there");
+        let found =
+            MountIdentity::find(table.as_bytes(), Path::new("/mnt/a b")).expect("it is there");
         assert_eq!(found, MountIdentity { mount_id: "31".into(), device: "0:41".into() });
-        assert_eq!(MountIdentity::find(table, Path::new("/mnt/a")), None);
+        assert_eq!(MountIdentity::find(table.as_bytes(), Path::new("/mnt/a")), None);
     }
 
     #[test]

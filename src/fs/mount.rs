@@ -18,7 +18,7 @@ use super::nodes::Nodes;
 use super::tree::Node;
 use super::vacancies::Vacancies;
 use super::watch::Watch;
-use crate::catalog::{Actor, Catalog, Live, now};
+use crate::catalog::{Actor, Catalog, Live, UploadSession, now};
 use crate::error::{Error, Result};
 use crate::image::{Content, Image, ImageName, ImageNumber, Timestamp, User};
 use crate::tasks::Executor;
@@ -218,6 +218,11 @@ impl Mount {
             self.epoch.end();
         }
         backing
+    }
+
+    /// The upload behind a handle, if there is one.
+    pub(crate) fn session(&self, handle: u64) -> Option<Arc<UploadSession>> {
+        self.with_upload(handle, |upload| Ok(Arc::clone(&upload.session))).ok()
     }
 
     /// Does something with the upload behind a handle.

@@ -42,7 +42,7 @@ impl Mount {
             Node::Page(page) => Ok(self.open_text(page::render(self, page)?)),
             Node::Task(number) => {
                 let task = self.catalog.task_by_number(number)?.ok_or(Error::NotFound)?;
-                Ok(self.open_text(task.to_text()))
+                Ok(self.open_text(page::task(&task)))
             }
             Node::Draft(_) => Err(Error::Busy("the task is still being written".into())),
             Node::Root

@@ -8,7 +8,8 @@ use crate::image::{Image, ImageId, Timestamp};
 use crate::lifecycle::{Status, TaskStatus};
 use crate::registry::Total;
 use crate::store::Space;
-use crate::task::TaskNumber;
+use crate::task::{Task, TaskNumber};
+use crate::text::plain_json;
 
 mod json;
 mod text;
@@ -23,10 +24,15 @@ const TASKS_MAX: u32 = 1000;
 pub(super) fn render(mount: &Mount, page: Page) -> Result<String> {
     match page {
         Page::Status => Ok(text::status(&Survey::of(mount)?)),
-        Page::StatusJson => Ok(json::status(&Survey::of(mount)?)),
-        Page::Events => Ok(json::events(&mount.catalog.transitions()?)),
-        Page::Config => Ok(mount.settings.config.clone()),
+        Page::StatusJson => Ok(plain_json(&json::status(&Survey::of(mount)?)).into_owned()),
+        Page::Events => Ok(plain_json(&json::events(&mount.catalog.transitions()?)).into_owned()),
+        Page::Config => Ok(plain_json(&mount.settings.config).into_owned()),
     }
+}
+
+/// The file of a task.
+pub(super) fn task(task: &Task) -> String {
+    plain_json(&task.to_text()).into_owned()
 }
 
 /// All that the status screen tells.

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use fuser::{BackgroundSession, Config, InitFlags, KernelConfig, MountOption, Session, SessionACL};
 use rustix::thread::CapabilitySet;
 
 use super::caller::MountIdentity;
+use super::deadlines::Deadlines;
 use super::epoch::Epoch;
 use super::lane::Lane;
 use super::mount::{Mount, Settings};
@@ -79,12 +81,15 @@ pub struct MountOptions {
     pub read_only: bool,
     /// Threads that read requests.
     pub threads: usize,
+    /// How long a request may take when the disk does not answer; none is for ever.
+    pub disk_timeout: Option<Duration>,
 }
 
 /// A catalog that is mounted.
 pub struct Mounted {
     session: BackgroundSession,
     mount: Arc<Mount>,
+    deadlines: Arc<Deadlines>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -102,11 +107,13 @@ impl Mounted {
         let catalog = Arc::new(catalog);
         let tasks = Executor::start(Arc::clone(&catalog))?;
         let mount = Arc::new(Mount::new(catalog, tasks, settings));
+        let deadlines = Arc::new(Deadlines::new(options.disk_timeout));
         let requests = Requests {
             mount: Arc::clone(&mount),
             lane: Lane::default(),
+            deadlines: Arc::clone(&deadlines),
             threads: options.threads,
-            writing: AtomicUsize::new(0),
+            working: AtomicUsize::new(0),
         };
         let session = Session::new(requests, mount_point, &config(options))
             .map_err(|error| Error::Store(mount_hint(mount_point, &error)))?;
@@ -133,18 +140,29 @@ impl Mounted {
         let session = session
             .spawn()
             .map_err(|error| Error::io("serve", PathBuf::from(mount_point), error))?;
-        let spawn = |name: &str, work: fn(&Mount)| {
-            let mount = Arc::clone(&mount);
+        let threads = Self::start_threads(&mount, &deadlines)?;
+        Ok(Self { session, mount, deadlines, threads })
+    }
+
+    fn start_threads(
+        mount: &Arc<Mount>,
+        deadlines: &Arc<Deadlines>,
+    ) -> Result<Vec<JoinHandle<()>>> {
+        let spawn = |name: &str, work: fn(&Arc<Mount>, &Deadlines)| {
+            let (mount, deadlines) = (Arc::clone(mount), Arc::clone(deadlines));
             std::thread::Builder::new()
                 .name(name.into())
-                .spawn(move || work(&mount))
+                .spawn(move || work(&mount, &deadlines))
                 .map_err(|error| Error::io("start thread", name, error))
         };
-        let threads = vec![
-            spawn("watch", |mount| mount.watch.run(mount))?,
-            spawn("epoch", |mount| mount.epoch.run())?,
-        ];
-        Ok(Self { session, mount, threads })
+        Ok(vec![
+            spawn("watch", |mount, _| mount.watch.run(mount))?,
+            spawn("epoch", |mount, _| mount.epoch.run())?,
+            spawn("deadlines", |mount, deadlines| {
+                let catalog = Arc::clone(&mount.catalog);
+                deadlines.run(&move || catalog.try_disk());
+            })?,
+        ])
     }
 
     /// Waits until it is unmounted, and ends what was open.
@@ -155,6 +173,7 @@ impl Mounted {
         let ended = self.session.join();
         self.mount.watch.stop();
         self.mount.epoch.stop();
+        self.deadlines.stop();
         for thread in self.threads {
             if thread.join().is_err() {
                 log::error!("a thread of the mount ended in a panic");

@@ -78,13 +78,7 @@ impl Mount {
                 done.inspect_err(|error| log::debug!("op=setxattr {name}: {error}"))
             }
             Attribute::Custom(_) if must_be_there && !is_there => Err(Error::NoAttribute),
-            Attribute::Custom(key) => self.declare(&change, |image| match value {
-                Some(value) => Ok(image.details.set_property(key, value)?),
-                None => {
-                    image.details.drop_property(key);
-                    Ok(())
-                }
-            }),
+            Attribute::Custom(_) => self.declare(&change, |image| assign(image, name, value)),
         }
     }
 
@@ -115,6 +109,22 @@ struct Change<'a> {
     asker: Asker,
     image: &'a Image,
     value: Option<&'a str>,
+}
+
+/// Makes of a record what it is with another value of the attribute `user.sps.NAME`, or without one: the part of
+/// setxattr(2) that asks neither who does it nor what else there is.
+///
+/// # Errors
+/// There is no such attribute, it can't be set so, or the value makes no sense.
+pub fn assign(image: &mut Image, name: &str, value: Option<&str>) -> Result<()> {
+    match (Attribute::named(name).ok_or(REFUSED)?, value) {
+        (Attribute::Fixed(property), value) => edit(image, property, value),
+        (Attribute::Custom(key), Some(value)) => Ok(image.details.set_property(key, value)?),
+        (Attribute::Custom(key), None) => {
+            image.details.drop_property(key);
+            Ok(())
+        }
+    }
 }
 
 /// Makes of a record what it is with another value of a property.

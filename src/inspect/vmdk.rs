@@ -14,6 +14,9 @@ pub(super) const MARK: &[u8] = b"KDMV";
 /// A text that names the extents, each in a file of its own.
 pub(super) const DESCRIPTOR_MARK: &[u8] = b"# Disk DescriptorFile";
 
+/// This much of a description is looked at to know it; qemu looks at less.
+const HEAD_BYTES: usize = 4096;
+
 /// The extents of old ESX servers, which never stand alone.
 pub(super) const ESX_MARK: &[u8] = b"COWD";
 
@@ -39,6 +42,15 @@ const TABLE_ENTRIES_MAX: u32 = 512;
 
 /// 16 TiB of tables of 32 MiB each.
 const TABLES_MAX: u64 = 1 << 19;
+
+/// Whether a reader that asks for no mark takes the content for a description of extents, as qemu does: comments and
+/// blank lines, then a version. The names in it are of any files.
+pub(super) fn is_description(reader: &Reader<'_>) -> Checked<bool> {
+    let head = reader.bytes(0, HEAD_BYTES)?;
+    let mut lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let first = lines.find(|line| !line.is_empty() && !line.starts_with(b"#"));
+    Ok(first.is_some_and(|line| line.starts_with(b"version=")))
+}
 
 /// The size of the disk, if the image stands alone and all of its grains are there.
 pub(super) fn virtual_size_bytes(reader: &Reader<'_>) -> Checked<u64> {

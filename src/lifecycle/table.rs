@@ -28,7 +28,7 @@ pub const TABLE: &[Row] = {
     use Status as S;
     &[
         row(S::Queued, E::Write, S::Saving, &[]),
-        row(S::Queued, E::Stage, S::Uploading, &[]),
+        row(S::Queued, E::Stage, S::Uploading, &[Reclaim, ClearSize]),
         row(S::Queued, E::ImportRemote, S::Importing, &[]),
         row(S::Queued, E::Locate, S::Active, &[TakeName, BindDigest]),
         row(S::Queued, E::SetEmpty, S::Active, &[TakeName, BindDigest]),

@@ -25,6 +25,7 @@ mod change;
 #[cfg(test)]
 mod plan;
 mod record;
+mod renew;
 mod schema;
 mod task;
 mod texts;
@@ -89,6 +90,9 @@ impl SqliteRegistry {
     fn begin(path: &Path, is_bulk: bool) -> Result<Self> {
         let mut connection = Connection::open(path).map_err(registry_error)?;
         schema::prepare(&mut connection)?;
+        if !is_bulk {
+            renew::sync_names(path)?;
+        }
         let checkpointer = open_again(path)?;
         let writer = Writer::start(connection, checkpointer, is_bulk)?;
         Ok(Self { path: path.to_owned(), writer, readers: Mutex::new(Vec::new()) })

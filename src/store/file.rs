@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use rustix::fs::{FallocateFlags, SeekFrom};
 
 use crate::error::{Error, Result};
+use crate::failpoint::{Failpoint, hit};
 use crate::image::{Fingerprint, Ownership, Timestamp};
 use crate::inspect::Probe;
 use crate::sys;
@@ -76,6 +77,7 @@ impl StoreFile {
         let mut at = offset;
         for piece in data.chunks(PIECE_BYTES) {
             self.file.write_all_at(piece, at).map_err(|error| self.failed("write", error))?;
+            hit(Failpoint::StoreWritten);
             at += piece.len() as u64;
         }
         Ok(())
@@ -100,7 +102,8 @@ impl StoreFile {
             );
             match copied {
                 Ok(0) => return Ok(()),
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => hit(Failpoint::StoreWritten),
+                Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(self.failed("copy_file_range", error)),
             }
         }
@@ -119,7 +122,9 @@ impl StoreFile {
     /// # Errors
     /// The filesystem refuses.
     pub fn set_size(&self, size_bytes: u64) -> Result<()> {
-        self.file.set_len(size_bytes).map_err(|error| self.failed("truncate", error))
+        self.file.set_len(size_bytes).map_err(|error| self.failed("truncate", error))?;
+        hit(Failpoint::StoreResized);
+        Ok(())
     }
 
     /// Allocates or frees a stretch, as fallocate(2) with these `mode` bits.
@@ -130,7 +135,9 @@ impl StoreFile {
         let flags = FallocateFlags::from_bits(mode)
             .ok_or_else(|| Error::Invalid(format!("fallocate mode {mode:#x}")))?;
         rustix::fs::fallocate(&self.file, flags, extent.offset, extent.length)
-            .map_err(|error| self.failed("fallocate", error))
+            .map_err(|error| self.failed("fallocate", error))?;
+        hit(Failpoint::StoreResized);
+        Ok(())
     }
 
     /// Starts to write a stretch to the disk, without waiting for it. What the filesystem does not
@@ -146,7 +153,9 @@ impl StoreFile {
     /// # Errors
     /// The disk does not take it.
     pub fn sync(&self) -> Result<()> {
-        self.file.sync_data().map_err(|error| self.failed("fdatasync", error))
+        self.file.sync_data().map_err(|error| self.failed("fdatasync", error))?;
+        hit(Failpoint::StoreSynced);
+        Ok(())
     }
 
     /// The length in bytes.

@@ -19,6 +19,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::{Space, Store, StoreFile};
 use crate::error::{Error, Result};
+use crate::failpoint::{Failpoint, hit};
 use crate::image::{Digest, ImageId, Seal};
 
 mod lock;
@@ -29,7 +30,7 @@ mod sealing;
 mod survey;
 
 use lock::Lock;
-use place::{refuse_foreign_filesystem, refuse_what_is_no_store};
+use place::{refuse_foreign_filesystem, refuse_what_is_no_store, sync_parents};
 
 const BLOBS: &str = "blobs";
 const STAGING: &str = "staging";
@@ -67,7 +68,7 @@ pub struct LocalStore {
     is_reserved: AtomicBool,
     is_bulk: bool,
     /// None of who only reads beside the daemon that has the store.
-    _lock: Option<Lock>,
+    lock: Option<Lock>,
 }
 
 impl LocalStore {
@@ -78,6 +79,9 @@ impl LocalStore {
     /// another daemon has it.
     pub fn open(root: &Path, options: OpenOptions) -> Result<Self> {
         make_directory(root)?;
+        if !root.join(REGISTRY).exists() {
+            sync_parents(root)?;
+        }
         if !options.any_filesystem {
             refuse_foreign_filesystem(root)?;
         }
@@ -96,7 +100,7 @@ impl LocalStore {
             root: root.to_owned(),
             is_reserved: AtomicBool::new(false),
             is_bulk: options.is_bulk,
-            _lock: Some(lock),
+            lock: Some(lock),
         })
     }
 
@@ -113,7 +117,7 @@ impl LocalStore {
             root: root.to_owned(),
             is_reserved: AtomicBool::new(true),
             is_bulk: false,
-            _lock: None,
+            lock: None,
         })
     }
 
@@ -166,9 +170,12 @@ impl LocalStore {
         }
     }
 
-    fn remove(&self, path: &Path) -> Result<()> {
+    fn remove(&self, path: &Path, done: Failpoint) -> Result<()> {
         match std::fs::remove_file(path) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                hit(done);
+                Ok(())
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(self.failed("remove", path)(error)),
         }
@@ -195,6 +202,7 @@ impl Store for LocalStore {
             .mode(STAGED)
             .open(&path)
             .map_err(self.failed("create", &path))?;
+        hit(Failpoint::StoreStaged);
         Ok(StoreFile::new(file, self.name_of(&path)))
     }
 
@@ -208,6 +216,7 @@ impl Store for LocalStore {
             .mode(STAGED)
             .open(&path)
             .map_err(self.failed("open", &path))?;
+        hit(Failpoint::StoreStaged);
         Ok(StoreFile::new(file, self.name_of(&path)))
     }
 
@@ -241,7 +250,7 @@ impl Store for LocalStore {
     }
 
     fn discard(&self, id: ImageId) -> Result<()> {
-        self.remove(&self.staging_path(id))
+        self.remove(&self.staging_path(id), Failpoint::StoreDiscarded)
     }
 
     fn discard_strays(&self, keep: &dyn Fn(ImageId) -> bool) -> Result<u64> {
@@ -249,7 +258,7 @@ impl Store for LocalStore {
         for path in self.entries(&self.root.join(STAGING))? {
             let id = path.file_name().and_then(|name| name.to_str()).and_then(ImageId::parse);
             if !id.is_some_and(keep) {
-                self.remove(&path)?;
+                self.remove(&path, Failpoint::StoreDiscarded)?;
                 dropped += 1;
             }
         }
@@ -272,7 +281,10 @@ impl Store for LocalStore {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(self.failed("mark", &path)(error))
             }
-            Ok(()) | Err(_) => Ok(()),
+            Ok(()) | Err(_) => {
+                hit(Failpoint::StoreMarked);
+                Ok(())
+            }
         }
     }
 
@@ -286,14 +298,17 @@ impl Store for LocalStore {
     }
 
     fn drop_sealed(&self, digest: &Digest) -> Result<()> {
-        self.remove(&self.blob_path(digest))
+        self.remove(&self.blob_path(digest), Failpoint::StoreDropped)
     }
 
     fn sync_removals(&self, digests: &[Digest]) -> Result<()> {
         sync_directory(&self.root.join(MANIFESTS))?;
         let directories: BTreeSet<PathBuf> =
             digests.iter().map(|digest| self.blob_directory(digest)).collect();
-        directories.iter().filter(|path| path.exists()).try_for_each(|path| sync_directory(path))
+        let mut kept = directories.iter().filter(|path| path.exists());
+        kept.try_for_each(|path| sync_directory(path))?;
+        hit(Failpoint::StoreForgotten);
+        Ok(())
     }
 
     fn each_sealed(&self, visit: &mut dyn FnMut(Digest) -> Result<()>) -> Result<()> {
@@ -315,7 +330,7 @@ impl Store for LocalStore {
     }
 
     fn drop_manifest(&self, id: ImageId) -> Result<()> {
-        self.remove(&self.manifest_path(id))
+        self.remove(&self.manifest_path(id), Failpoint::ManifestDropped)
     }
 
     fn each_manifest(&self, visit: &mut dyn FnMut(&str, &str) -> Result<()>) -> Result<()> {
@@ -340,6 +355,14 @@ impl Store for LocalStore {
 
     fn yield_reserve(&self) {
         self.shrink_reserve();
+    }
+
+    fn probe(&self) {
+        if let Some(lock) = &self.lock
+            && let Err(error) = lock.renew()
+        {
+            log::warn!("op=probe: {error}");
+        }
     }
 
     fn space(&self) -> Result<Space> {

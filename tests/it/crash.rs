@@ -1,135 +1,241 @@
 //! The daemon is killed at every failpoint and at every moment of an upload; what comes up is true.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sps::failpoint::Failpoint;
 
-use crate::support::{Sandbox, eventually};
+use crate::support::{Memory, Sandbox, eventually, run, text};
+use crate::verbs::{PRELUDE, VERBS, Verb};
 
-/// Drives every verb that writes, each part going on whatever came of the one before.
-const WORK: &str = "
-    exec 2>/dev/null
-    timeout 10 cp $F/x $M/active/published
-    timeout 10 sh -c 'cat $F/x; kill -9 $$' > $M/active/failed
-    exec 3>$M/active/removed; echo part >&3; timeout 10 rm $M/saving/removed; exec 3>&-
-    timeout 10 rm $M/active/old
-    timeout 10 rm $M/pending_delete/old
-    timeout 10 truncate -s 0 $M/active/empty
-    timeout 10 cp $F/x $M/active/replaced
-    timeout 10 cp $F/x $M/uploading/imported
-    timeout 10 mv $M/uploading/imported $M/active/imported
-    timeout 10 python3 -c '
-import os
-path = os.environ[\"M\"] + \"/active/reopened\"
-f = os.open(path, os.O_CREAT | os.O_WRONLY); os.write(f, b\"head \"); os.close(f)
-f = os.open(path, os.O_RDWR); os.pwrite(f, b\"tail\", 5); os.close(f)'
-    timeout 10 bash -c 'exec 3> $M/active/voted; cat $F/x >&3; (sleep 0.1; printf more >&3) & exec 3>&-; wait'
-    timeout 10 python3 -c '
-import os
-f = open(os.environ[\"M\"] + \"/active/withdrawn\", \"wb\"); f.write(b\"part\"); f.close(); os._exit(3)'
-    timeout 5 sh -c 'until ! ls $M/deactivated || ls $M/deactivated | grep -q withdrawn; do sleep 0.02; done'
-    timeout 5 sh -c 'while ls $M/deleted | grep -q .; do sleep 0.02; done'
-    true";
-
-/// What may be found after a crash: each image in a status that is true of it.
-fn check(sandbox: &Sandbox, failpoint: &str) {
-    // An import goes on by itself.
-    eventually("imports are done", || sandbox.names("importing").is_empty());
-    let tree = sandbox.tree();
-    for path in &tree {
-        let allowed: &[&str] = match path.split(['/', '~']).nth(1).unwrap_or_default() {
-            "published" => &["active", "killed", "queued"],
-            "failed" => &["killed", "queued"],
-            "removed" => &["killed", "deleted", "queued"],
-            "old" => &["active", "pending_delete", "deleted"],
-            "empty" => &["active", "queued"],
-            "kept" => &["active"],
-            "replaced" => &["active", "pending_delete", "killed", "queued"],
-            "imported" => &["uploading", "active"],
-            "reopened" | "voted" => &["active", "killed", "queued"],
-            "withdrawn" => &["active", "deactivated", "killed", "queued"],
-            other => panic!("{failpoint}: {other} came from nowhere"),
-        };
-        let status = path.split('/').next().unwrap_or_default();
-        assert!(allowed.contains(&status), "{failpoint}: {tree:?}");
-    }
-    assert!(tree.contains(&"active/kept".to_owned()), "{failpoint}: {tree:?}");
-    sandbox.ok("cmp $F/kept $M/active/kept");
-    // A name that is replaced is never missing, and never half there.
-    sandbox.ok("cmp -s $F/old2 $M/active/replaced || cmp -s $F/x $M/active/replaced");
-    if tree.contains(&"active/imported".to_owned()) {
-        sandbox.ok("cmp $F/x $M/active/imported");
-    }
-    if tree.contains(&"active/published".to_owned()) {
-        sandbox.ok("cmp $F/x $M/active/published");
-    }
-    if tree.contains(&"active/voted".to_owned()) {
-        sandbox.ok("cmp $F/x $M/active/voted || cat $F/x <(printf more) | cmp - $M/active/voted");
-    }
-    // And the store goes on working.
-    sandbox.ok("cp $F/x $M/active/again && cmp $F/x $M/active/again");
-    sandbox.ok("rm $M/active/again && rm $M/pending_delete/again");
+/// A verb, and the store it is done in, as it is before.
+struct Prepared {
+    verb: &'static Verb,
+    base: Sandbox,
+    /// The places it comes by when nothing stops it.
+    trace: Vec<String>,
+    /// How many of them are left out: those of the mount before it.
+    skipped: usize,
 }
 
-/// Does the work with a daemon that is killed at a failpoint, and checks what comes up. Answers whether the
-/// daemon got there.
-fn survives(failpoint: Failpoint) -> bool {
-    let name = failpoint.name();
-    let sandbox = Sandbox::with(&["forget_time=1s"]);
-    sandbox.source("x", 300_000);
-    sandbox.source("kept", 200_000);
-    sandbox.source("old2", 100_000);
-    sandbox.ok("cp $F/old2 $M/active/replaced; cp $F/kept $M/active/kept; cp $F/kept $F/old; echo o >> $F/old; cp $F/old $M/active/old");
-    // Something to recover.
-    let mut writer = sandbox
-        .bash_command("exec 3>$M/active/failed; cat $F/x >&3; exec sleep 60")
-        .spawn()
-        .expect("a writer");
-    eventually("it is being written", || sandbox.names("saving") == ["failed"]);
-    sandbox.kill_daemon();
-    writer.kill().expect("killed");
-    writer.wait().expect("ended");
-    let ready = sandbox.mount_failing_at(name);
-    if ready {
-        sandbox.bash(WORK);
-        // What the daemon does by itself may take it there, too.
-        let is_alive = || sandbox.daemon().is_some();
-        if is_alive() {
-            sandbox.bash("timeout 10 umount $M");
-            sandbox.wait_for_daemons_end();
+impl Prepared {
+    /// Does the verb once in peace; answers what was wrong then, too.
+    fn new(memory: &Memory, verb: &'static Verb) -> (Self, Option<String>) {
+        let base = Sandbox::below(memory.path(), verb.options);
+        base.source("x", 300_000);
+        base.source("y", 150_000);
+        base.mount();
+        let output = base.bash(&format!("{PRELUDE}set -e; {}", verb.before));
+        assert!(output.status.success(), "before {}: {}", verb.name, text(&output));
+        // Some leave a crash for the next mount.
+        if base.daemon().is_some() {
+            base.umount();
         }
+        base.wait_for_daemons_end();
+        base.bash("umount -l $M");
+        if verb.name == "mount" {
+            base.ok("rm -r $S");
+        }
+        let mut prepared = Self { verb, base, trace: Vec::new(), skipped: 0 };
+        let sandbox = prepared.clone(memory);
+        let file = sandbox.file("trace");
+        sandbox.mount_tracing(&file);
+        let noted = || fs::read_to_string(&file).unwrap_or_default();
+        if !verb.is_at_mount {
+            prepared.skipped = noted().lines().count();
+        }
+        prepared.act(&sandbox);
+        for step in verb.act.split(" ok ").skip(1) {
+            let note = format!("ok.{}", step.split([';', '\n']).next().unwrap_or_default().trim());
+            assert!(sandbox.file(&note).exists(), "{} does not come to {note}", verb.name);
+        }
+        sandbox.umount();
+        prepared.trace = noted().lines().map(str::to_owned).collect();
+        let found = prepared.check(&sandbox, "nothing stopped it");
+        (prepared, found)
     }
-    let log = sandbox.log();
-    let clean = log.lines().filter(|line| line.contains("is unmounted")).count();
-    sandbox.bash("umount -l $M");
-    sandbox.recover();
-    check(&sandbox, name);
-    sandbox.umount();
-    sandbox.audit();
-    clean == 0
+
+    /// Another sandbox with the same store and sources.
+    fn clone(&self, memory: &Memory) -> Sandbox {
+        let sandbox = Sandbox::below(memory.path(), self.verb.options);
+        let (from, to) = (self.base.directory(), sandbox.directory());
+        let copied = format!(
+            "cd {} && cp -a $(ls | grep -v mnt) {} && rm -f $S/sps.log",
+            from.display(),
+            to.display()
+        );
+        sandbox.ok(&copied);
+        sandbox
+    }
+
+    fn act(&self, sandbox: &Sandbox) {
+        let script = format!("{PRELUDE}{}", self.verb.act);
+        let mut command = sandbox.bash_command(&script);
+        let mut actor = command.process_group(0).stderr(Stdio::null()).spawn().expect("bash");
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(15);
+        eventually("the verb ends", || {
+            std::time::Instant::now() > end || actor.try_wait().expect("a child").is_some()
+        });
+        // What is left of it holds files open.
+        let group = rustix::process::Pid::from_child(&actor);
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        actor.wait().expect("ended");
+    }
+
+    /// Does the verb with a daemon that is killed at the `place`-th place; answers whether it got there, and what is
+    /// wrong.
+    fn kill_at(&self, memory: &Memory, place: usize) -> (bool, Option<String>) {
+        let sandbox = self.clone(memory);
+        let asked = format!("#{place}");
+        let is_ready = sandbox.mount_failing_at(&asked);
+        if is_ready {
+            self.act(&sandbox);
+        }
+        // What is done at its end may take it there, too.
+        if sandbox.daemon().is_some() {
+            sandbox.bash("timeout 10 umount $M");
+        }
+        sandbox.wait_for_daemons_end();
+        let is_killed = !sandbox.log().contains("is unmounted");
+        let passed = self.trace.get(place - 1).map_or("", String::as_str);
+        (is_killed, self.check(&sandbox, &format!("{asked}, about {passed}")))
+    }
+
+    /// Mounts again, and answers what is not true.
+    fn check(&self, sandbox: &Sandbox, when: &str) -> Option<String> {
+        sandbox.bash("umount -l $M");
+        sandbox.recover();
+        let check = self.verb.check;
+        let again = "cp $F/x $M/active/again; cmp $F/x $M/active/again; rm $M/active/again; rm -f $M/pending_delete/again";
+        let output = sandbox.bash(&format!(
+            "{PRELUDE}set -eE; trap 'echo \"$BASH_COMMAND\"' ERR
+             {check}
+             # And the store goes on working.
+             {again}"
+        ));
+        let said = format!(
+            "{}, stopped at {when}: {}acknowledged {:?}, {:?}",
+            self.verb.name,
+            text(&output),
+            crate::support::names_in(&sandbox.file("")),
+            sandbox.tree(),
+        );
+        if !output.status.success() {
+            return Some(said);
+        }
+        sandbox.umount();
+        let audited = std::panic::catch_unwind(|| sandbox.audit());
+        audited.is_err().then_some(said)
+    }
 }
 
 // semantics: never-stuck daemon-killed
 #[test]
-fn a_daemon_killed_at_any_failpoint_leaves_a_store_that_is_true() {
-    let reached = std::sync::Mutex::new(Vec::new());
-    let left = std::sync::Mutex::new(Failpoint::ALL.to_vec());
+fn a_daemon_killed_behind_any_effect_of_any_verb_leaves_a_store_that_is_true() {
+    let memory = Memory::new();
+    let kills = AtomicUsize::new(0);
+    let passed = Mutex::new(BTreeSet::new());
+    let wrong = Mutex::new(Vec::new());
+    let left = Mutex::new(VERBS.iter().collect::<Vec<_>>());
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 loop {
-                    let Some(failpoint) = left.lock().expect("a list").pop() else { break };
-                    if survives(failpoint) {
-                        reached.lock().expect("a list").push(failpoint.name());
+                    let Some(verb) = left.lock().expect("a list").pop() else { break };
+                    let (prepared, found) = Prepared::new(&memory, verb);
+                    wrong.lock().expect("a list").extend(found);
+                    let places = prepared.skipped + 1..=prepared.trace.len();
+                    for place in places.clone() {
+                        let (is_killed, found) = prepared.kill_at(&memory, place);
+                        kills.fetch_add(usize::from(is_killed), Ordering::Relaxed);
+                        wrong.lock().expect("a list").extend(found);
                     }
+                    println!("{}: {} places", verb.name, places.count());
+                    passed.lock().expect("a set").extend(prepared.trace);
                 }
             });
         }
     });
-    let reached = reached.into_inner().expect("a list");
+    let passed = passed.into_inner().expect("a set");
+    let places = Failpoint::ALL.iter().filter(|place| place.is_behind_an_effect());
     let missed: Vec<&str> =
-        Failpoint::ALL.iter().map(|f| f.name()).filter(|name| !reached.contains(name)).collect();
-    assert!(missed.is_empty(), "the work never came by {missed:?}");
+        places.map(|place| place.name()).filter(|name| !passed.contains(*name)).collect();
+    let wrong = wrong.into_inner().expect("a list");
+    println!("{} kills", kills.load(Ordering::Relaxed));
+    assert!(wrong.is_empty(), "{} faults\n{}", wrong.len(), wrong.join("\n"));
+    assert!(missed.is_empty(), "no verb came by {missed:?}");
+}
+
+/// Runs a command of `sps` in copies of a store, killed at each place it comes by in turn, and then again in peace.
+/// Answers how often it was killed.
+fn kill_a_tool(spoil: &str, words: &[&str], again: &str, check: impl Fn(&Sandbox)) -> usize {
+    let memory = Memory::new();
+    let base = Sandbox::below(memory.path(), &[]);
+    base.source("x", 300_000);
+    base.source("y", 150_000);
+    base.mount();
+    base.ok("cp $F/x $M/active/x; cp $F/y $M/active/y; cp $F/x $M/active/gone; rm $M/active/gone
+             setfattr -n user.sps.tags -v a $M/active/x");
+    base.umount();
+    base.ok(spoil);
+    for place in 1..1000 {
+        let sandbox = Sandbox::below(memory.path(), &[]);
+        let (from, to) = (base.directory().display(), sandbox.directory().display());
+        sandbox.ok(&format!("cd {from} && cp -a files store {to}"));
+        let command = |words: &[&str]| {
+            let mut command = sandbox.sps();
+            command
+                .args(words)
+                .arg("--store")
+                .arg(sandbox.store())
+                .current_dir(sandbox.directory());
+            command
+        };
+        let output = run(command(words).env("FAILPOINT", format!("#{place}")));
+        let is_killed = output.status.code().is_none();
+        assert!(is_killed || output.status.success(), "{words:?}: {}", text(&output));
+        if is_killed {
+            sandbox.ok(again);
+            let output = run(&mut command(words));
+            assert!(output.status.success(), "{words:?} after #{place}: {}", text(&output));
+        }
+        check(&sandbox);
+        sandbox.mount();
+        sandbox.ok("cmp $F/x $M/active/x; cmp $F/y $M/active/y; test -e $M/pending_delete/gone
+                    test $(getfattr --only-values -n user.sps.tags $M/active/x) = a");
+        sandbox.umount();
+        sandbox.audit();
+        if !is_killed {
+            return place - 1;
+        }
+    }
+    panic!("{words:?} does not end");
+}
+
+#[test]
+fn a_rebuild_that_is_killed_at_any_place_is_done_by_the_next_one() {
+    let kills = kill_a_tool("rm $S/sps.db*", &["fsck", "--rebuild"], "true", |_| ());
+    assert!(kills > 3, "{kills}");
+    // What a crash left, and what the registry does not know of.
+    let spoil = "cp $S/blobs/*/* $S/staging/; for f in $S/manifests/*; do echo > $f; done; echo > $S/manifests/a.json.new";
+    let kills = kill_a_tool(spoil, &["fsck"], "true", |_| ());
+    assert!(kills > 3, "{kills}");
+}
+
+#[test]
+fn a_backup_that_is_killed_at_any_place_harms_nothing_and_is_never_taken_for_whole() {
+    let is_whole = |sandbox: &Sandbox| {
+        let copy = sandbox.directory().join("copy");
+        crate::support::audit(&copy);
+    };
+    // What is half there is refused as a store, or is a whole one.
+    let again = "cd ${S%/store}; if $SPS fsck --store copy; then :; else test ! -e copy/sps.db; fi; rm -rf copy";
+    let kills = kill_a_tool("true", &["backup", "copy"], again, is_whole);
+    assert!(kills > 10, "{kills}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod convert;
 mod create;
 mod errors;
 mod formats;
+mod hostile;
 mod listing;
 mod locations;
 mod metadata;

@@ -40,7 +40,13 @@ impl Sandbox {
 
     /// A sandbox that is not mounted yet.
     pub fn unmounted(options: &[&str]) -> Self {
-        let directory = tempfile::Builder::new().prefix("sps-it-").tempdir().expect("a directory");
+        Self::below(&std::env::temp_dir(), options)
+    }
+
+    /// The same, in a folder.
+    pub fn below(folder: &Path, options: &[&str]) -> Self {
+        let named = tempfile::Builder::new().prefix("sps-it-").tempdir_in(folder);
+        let directory = named.expect("a directory");
         // Other users come through it.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(directory.path(), open).expect("chmod");
@@ -54,6 +60,11 @@ impl Sandbox {
     pub fn and(mut self, option: &str) -> Self {
         self.options.push(option.to_owned());
         self
+    }
+
+    /// The folder that has all of it.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Where the store is.
@@ -110,6 +121,12 @@ impl Sandbox {
     pub fn mount_failing_at(&self, failpoint: &str) -> bool {
         const { assert!(cfg!(feature = "failpoints"), "build the tests with --features failpoints") };
         run(self.mount_command().env("FAILPOINT", failpoint)).status.success()
+    }
+
+    /// Mounts the store with a daemon that notes in a file by which failpoints it comes.
+    pub fn mount_tracing(&self, trace: &Path) {
+        let output = run(self.mount_command().env("FAILPOINT_TRACE", trace));
+        assert!(output.status.success(), "mount: {}", text(&output));
     }
 
     /// Tries to mount, and answers what was said and the exit status.
@@ -178,7 +195,7 @@ impl Sandbox {
         attribute(&self.path(path), name)
     }
 
-    /// Runs a script with bash; `$M` is the mount, `$F` the folder of sources.
+    /// Runs a script with bash; `$M` is the mount, `$F` the folder of sources, `$S` the store, `$SPS` the command.
     pub fn bash(&self, script: &str) -> Output {
         run(&mut self.bash_command(script))
     }
@@ -194,6 +211,7 @@ impl Sandbox {
             .env("M", self.root())
             .env("F", self.directory.path().join("files"))
             .env("S", self.store())
+            .env("SPS", env!("CARGO_BIN_EXE_sps"))
             .env("LC_ALL", "C")
             .current_dir("/");
         command
@@ -281,6 +299,34 @@ impl Drop for SmallDisk {
     }
 }
 
+/// A folder in memory, for tests that ask much of a disk that may forget all afterwards. Whatever fails, that goes.
+pub struct Memory(TempDir);
+
+impl Memory {
+    /// Makes one.
+    pub fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("sps-it-").tempdir().expect("a directory");
+        let path = directory.path();
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "mode=755", "none"])
+            .arg(path)
+            .status();
+        assert!(status.is_ok_and(|status| status.success()), "a filesystem in memory");
+        Self(directory)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
 /// Checks a store that no daemon has.
 pub fn audit(store: &Path) {
     let registry = SqliteRegistry::open(&store.join("sps.db")).expect("a registry");
@@ -357,6 +403,22 @@ pub fn names_in(folder: &Path) -> Vec<String> {
     names
 }
 
+/// The seed of what is random, and by what its amount is multiplied: `SOAK_SEED` and `SOAK_FACTOR` in the
+/// environment make the long form, without them it is short and always the same.
+pub fn long_form() -> (u64, u32) {
+    let number = |name: &str| {
+        let text = std::env::var(name).ok()?;
+        Some(text.parse::<u64>().unwrap_or_else(|e| panic!("{name}={text}: {e}")))
+    };
+    let factor = number("SOAK_FACTOR").map_or(1, |factor| factor.clamp(1, 1_000_000) as u32);
+    (number("SOAK_SEED").unwrap_or(2_026), factor)
+}
+
+/// The BLAKE3 of some bytes, in hex digits.
+pub fn digest_of(data: &[u8]) -> String {
+    blake3::hash(data).to_string()
+}
+
 /// How many files there are below a folder.
 pub fn count_files(folder: &Path) -> usize {
     fs::read_dir(folder).map_or(0, |entries| {
@@ -407,7 +469,7 @@ pub fn signal(pid: i32, name: &str) {
 }
 
 /// Waits for a condition, and fails when it does not come.
-pub fn eventually(what: &str, condition: impl Fn() -> bool) {
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "in vain waited until {what}");

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The modules by floor, the lowest first. A module imports from lower floors only.
 const FLOORS: [&[&str]; 10] = [
@@ -102,5 +103,50 @@ fn each_thing_stands_where_it_belongs() {
             let line = code[at..].lines().next().unwrap_or_default();
             assert!(own == "lifecycle" || !line.contains("Status::"), "{shown}: {line}");
         }
+    }
+}
+
+/// What may be linked into a program under Apache-2.0.
+const LICENCES: [&str; 11] = [
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "CC0-1.0",
+    "ISC",
+    "MIT",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
+];
+
+#[test]
+fn every_dependency_is_from_the_registry_and_its_licence_fits() {
+    let text = |command: &mut Command| {
+        let output = command.output().expect("cargo runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let about = text(Command::new("rustc").arg("-vV"));
+    let host = about.lines().find_map(|line| line.strip_prefix("host: ")).expect("a host");
+    let found = text(
+        Command::new(env!("CARGO"))
+            .args(["metadata", "--locked", "--format-version", "1", "--filter-platform", host])
+            .current_dir(env!("CARGO_MANIFEST_DIR")),
+    );
+    let found: serde_json::Value = serde_json::from_str(&found).expect("JSON");
+    let packages = found["packages"].as_array().expect("packages");
+    assert!(packages.len() > 50, "{} packages", packages.len());
+    for package in packages {
+        let name = package["name"].as_str().expect("a name");
+        let source = package["source"].as_str().unwrap_or_default();
+        assert!(name == "sps" || source.starts_with("registry+"), "{name} is from {source:?}");
+        let licence = package["license"].as_str().unwrap_or_default().replace('/', " OR ");
+        let fits = |all: &str| {
+            let mut all = all.trim().trim_matches(['(', ')']).split(" AND ");
+            all.all(|one| LICENCES.contains(&one.trim().trim_matches(['(', ')'])))
+        };
+        assert!(licence.split(" OR ").any(fits), "{name} is under {licence:?}");
     }
 }

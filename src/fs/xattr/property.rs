@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::fs::mount::Shown;
 use crate::image::{Algorithm, Content};
+use crate::text::plain;
 
 /// What the names of all attributes of sps begin with.
 const PREFIX: &str = "user.sps.";
@@ -106,7 +107,7 @@ impl Property {
                 Some(if image.ownership.is_public() { "public" } else { "private" }.to_owned())
             }
             Self::Protected => Some(image.ownership.is_protected().to_string()),
-            Self::Message => image.message.clone(),
+            Self::Message => image.message.as_deref().map(|told| plain(told).into_owned()),
             Self::ExpectedSize => image.expected.size.map(|size| size.to_string()),
             Self::ExpectedBlake3 => image.expected.blake3.map(|digest| digest.to_string()),
             Self::Expected(algorithm) => image.expected.checksums.hex(algorithm).map(str::to_owned),

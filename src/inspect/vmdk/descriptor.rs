@@ -6,6 +6,10 @@ use crate::inspect::reader::{CHUNK_BYTES, Checked, Reader, product, quoted, refu
 /// The kinds of disks that are one file.
 const KINDS: [&[u8]; 2] = [b"monolithicSparse", b"streamOptimized"];
 
+/// Where the text begins, in sectors, and how much of it qemu reads, however long it is.
+const SECTOR: u64 = 1;
+const READ_BYTES: usize = 20 * 512;
+
 /// What stands for no parent.
 const NO_PARENT: &[u8] = b"ffffffff";
 
@@ -26,9 +30,12 @@ pub(super) fn check(reader: &Reader<'_>, offset: u64, sectors: u64) -> Checked<(
         return refuse("has a descriptor over 64 KiB: rebuild it with qemu-img convert");
     };
     let place = reader.span("descriptor", product(offset, SECTOR_BYTES)?, length)?;
-    let fields = reader.fields("descriptor", place.offset, length_chunk)?;
-    require(fields.all().starts_with(DESCRIPTOR_MARK), "has no descriptor: copy it again")?;
-    let text = Text::read(fields.all());
+    // Readers look for it here, whatever the header says; what they would find must be what is checked.
+    require(offset == SECTOR, "has its descriptor at an unusual place: rebuild it with qemu-img")?;
+    // A text that no NUL ends goes on behind its sectors for them.
+    let bytes = reader.bytes(place.offset, length_chunk.max(READ_BYTES))?;
+    require(bytes.starts_with(DESCRIPTOR_MARK), "has no descriptor: copy it again")?;
+    let text = Text::read(&bytes);
     if !KINDS.contains(&text.kind) {
         let kind = quoted(text.kind);
         return refuse(format!("is of the kind {kind}: convert it with qemu-img convert"));
@@ -155,6 +162,28 @@ mod tests {
         }
     }
 
+    // qemu opened the parent of such an image: it reads twenty sectors, as far as there is no NUL.
+    #[test]
+    fn a_parent_behind_the_sectors_of_the_text_is_found() {
+        let mut body = format!("# Disk DescriptorFile\n{GOOD}RW 9 SPARSE \"b\"\n#").into_bytes();
+        body.resize(512, b'x');
+        body.extend(b"\nparentFileNameHint=\"/etc/b\"\n\0");
+        refuses(&image(&[]), &[(&[(512, &body)], "parent image")]);
+    }
+
+    // qemu takes such a content for a disk, and opened the file that it names.
+    #[test]
+    fn a_text_that_names_extents_is_refused_without_its_first_line() {
+        let extent = "createType=\"monolithicFlat\"\nRW 8 FLAT \"/etc/b\" 0\n";
+        for head in ["version=1\n", "# a\n  \r\nversion=1\r\n", "#a\n#b\nversion=3\n"] {
+            let text = format!("{head}{extent}");
+            refuses(&[0; 4096], &[(&[(0, text.as_bytes())], "other files")]);
+            // Whatever else it is.
+            let patches: [(usize, &[u8]); 2] = [(0, text.as_bytes()), (510, b"\x55\xaa")];
+            refuses(&[1; 4096], &[(&patches, "other files")]);
+        }
+    }
+
     #[test]
     fn a_descriptor_that_is_missing_or_far_or_huge_is_refused() {
         refuses(
@@ -165,6 +194,7 @@ mod tests {
                 (&[(36, &[0])], "one extent of a disk in several files"),
                 (&[(36, &[0xff; 8])], "no disk can have"),
                 (&[(36, &[129])], "over 64 KiB"),
+                (&[(28, &[2])], "unusual place"),
                 (&[(28, &[0xff; 4])], "descriptor lies beyond"),
                 (&[(0, b"# Disk DescriptorFile\ncreateType=\"a\"\n")], "other files (\"a\")"),
             ],

@@ -16,7 +16,9 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use super::registry_error;
+use super::renew::renew_log;
 use crate::error::{Error, Result};
+use crate::failpoint::{Failpoint, hit};
 use crate::registry::Durability;
 
 /// Jobs that share a transaction at most.
@@ -60,6 +62,8 @@ struct Pen {
     is_durable: bool,
     /// Nothing waits for the disk.
     is_bulk: bool,
+    /// The disk has refused something since the log was last known to be on it.
+    is_in_doubt: Arc<AtomicBool>,
     groups: u64,
     /// How often a checkpoint was asked for while others were under way.
     skipped: u32,
@@ -98,17 +102,20 @@ impl Writer {
         }
         let is_nearly_moved: Arc<AtomicBool> = Arc::default();
         let moved = Arc::clone(&is_nearly_moved);
+        let is_in_doubt: Arc<AtomicBool> = Arc::default();
+        let doubt = Arc::clone(&is_in_doubt);
         let name = "checkpoint";
         let checkpoints = std::thread::Builder::new()
             .name(name.into())
             .spawn(move || {
                 while alarm.recv().is_ok() {
-                    let pages = checkpoint(&checkpointer);
+                    let pages = checkpoint(&checkpointer, &doubt);
                     moved.store(pages > LOG_FRAMES_MAX, Ordering::Release);
                 }
             })
             .map_err(|error| Error::io("start thread", name, error))?;
-        let pen = Pen { connection, is_durable: false, is_bulk, groups: 0, skipped: 0 };
+        let pen =
+            Pen { connection, is_durable: false, is_bulk, is_in_doubt, groups: 0, skipped: 0 };
         Ok(Self {
             desk: Mutex::new(Desk { jobs: VecDeque::new(), pen: Some(pen) }),
             ticks: Some(ticks),
@@ -158,7 +165,7 @@ impl Writer {
             if let Some(pen) = &mut pen.pen {
                 pen.write(group);
                 if self.is_nearly_moved.swap(false, Ordering::AcqRel) {
-                    checkpoint(&pen.connection);
+                    checkpoint(&pen.connection, &pen.is_in_doubt);
                 }
                 if pen.groups.is_multiple_of(GROUPS_A_CHECKPOINT) {
                     self.ask_for_checkpoint(pen);
@@ -228,7 +235,7 @@ impl Pen {
     /// Applies a group and answers each job of it.
     fn write(&mut self, group: Vec<Job>) {
         let durable = group.iter().any(|job| job.durability == Durability::Durable);
-        let begun = self.begin(durable).map_err(registry_error);
+        let begun = self.begin(durable);
         let connection = &self.connection;
         let answers: Vec<Answer> =
             group.into_iter().map(|job| (job.work)(connection, &begun)).collect();
@@ -240,19 +247,30 @@ impl Pen {
                 end(connection).map_err(registry_error)
             }
         });
+        if committed.is_ok() {
+            hit(Failpoint::RegistryCommitted);
+        } else {
+            self.is_in_doubt.store(true, Ordering::Release);
+        }
         self.groups += 1;
         for answer in answers {
             answer(&committed);
         }
     }
 
-    fn begin(&mut self, durable: bool) -> rusqlite::Result<()> {
+    fn begin(&mut self, durable: bool) -> Result<()> {
         let durable = durable && !self.is_bulk;
+        if durable && self.is_in_doubt.swap(false, Ordering::AcqRel) {
+            // What comes after it in the log is worth nothing without it.
+            renew_log(&self.connection)
+                .inspect_err(|_| self.is_in_doubt.store(true, Ordering::Release))?;
+            log::warn!("op=renew: the log of the registry is on the disk again");
+        }
         if self.is_durable != durable {
-            begin_durably(&self.connection, durable)?;
+            begin_durably(&self.connection, durable).map_err(registry_error)?;
             self.is_durable = durable;
         }
-        run(&self.connection, "BEGIN IMMEDIATE")
+        run(&self.connection, "BEGIN IMMEDIATE").map_err(registry_error)
     }
 }
 
@@ -307,10 +325,12 @@ pub(super) fn touch(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Moves what is in the log to the table, as far as nobody reads what it would overwrite. Answers how many pages
 /// the log has: it begins anew when nothing was added meanwhile.
-fn checkpoint(connection: &Connection) -> i64 {
+fn checkpoint(connection: &Connection, is_in_doubt: &AtomicBool) -> i64 {
     let moved = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1));
     moved.unwrap_or_else(|error| {
         log::warn!("checkpoint of the registry: {error}");
+        // It may have been the log that could not be synced.
+        is_in_doubt.store(true, Ordering::Release);
         0
     })
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// The lock, held as long as this lives.
 pub(super) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -52,7 +52,13 @@ impl Lock {
         file.set_len(0)
             .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()))
             .map_err(|error| Error::io("write", path, error))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+
+    /// Writes what it says once more, and returns when the disk has it.
+    pub(super) fn renew(&self) -> std::io::Result<()> {
+        self.file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)?;
+        self.file.sync_data()
     }
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use super::{LocalStore, MANIFESTS};
 use crate::error::Result;
+use crate::failpoint::{Failpoint, hit};
 use crate::image::ImageId;
 
 /// How the name of a manifest ends that is not whole yet and is to take the place of another.
@@ -18,12 +19,14 @@ impl LocalStore {
         // One that is cut short is written again with its record, which comes after it.
         let made = File::options().write(true).create_new(true).mode(0o600).open(&path);
         if let Ok(mut file) = made {
+            hit(Failpoint::ManifestMade);
             file.write_all(text.as_bytes())
                 .and_then(|()| if self.is_bulk { Ok(()) } else { file.sync_data() })
                 .inspect_err(|_| {
                     let _ = std::fs::remove_file(&path);
                 })
                 .map_err(self.failed("write", &path))?;
+            hit(Failpoint::ManifestWritten);
             return self.sync_directory(&self.root.join(MANIFESTS));
         }
         let draft = path.with_extension(DRAFT);
@@ -35,14 +38,19 @@ impl LocalStore {
             .open(&draft)
             .and_then(|mut file| {
                 file.write_all(text.as_bytes())?;
+                hit(Failpoint::ManifestMade);
                 if self.is_bulk { Ok(()) } else { file.sync_data() }
             })
-            .and_then(|()| std::fs::rename(&draft, &path))
+            .and_then(|()| {
+                hit(Failpoint::ManifestWritten);
+                std::fs::rename(&draft, &path)
+            })
             .inspect_err(|_| {
                 // What is half written is of no use; the next one overwrites it anyway.
                 let _ = std::fs::remove_file(&draft);
             })
             .map_err(self.failed("write", &path))?;
+        hit(Failpoint::ManifestRenamed);
         self.sync_directory(&self.root.join(MANIFESTS))
     }
 
@@ -75,7 +83,7 @@ impl LocalStore {
         let mut dropped = 0;
         for path in self.entries(&self.root.join(MANIFESTS))? {
             if path.to_str().is_some_and(|path| path.ends_with(&format!(".{DRAFT}"))) {
-                self.remove(&path)?;
+                self.remove(&path, Failpoint::ManifestDropped)?;
                 tell(self.name_of(&path));
                 dropped += 1;
             }

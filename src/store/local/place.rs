@@ -1,6 +1,7 @@
 //! Whether a directory can be a store: what it holds, and what filesystem it is on.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::{BLOBS, MANIFESTS, REGISTRY, RESERVE, STAGING, UNFINISHED};
@@ -9,6 +10,41 @@ use crate::error::{Error, Result};
 /// What a directory may hold that is to become a store.
 const HARMLESS: [&str; 6] =
     ["config.toml", "lock", "sps.log", "lost+found", "sps.log.old", RESERVE];
+
+/// How the names end of what SQLite keeps beside a database while it writes.
+const BESIDE: [&str; 3] = ["-journal", "-wal", "-shm"];
+
+/// Makes the name of a new store durable, and the names of whatever directories were made for it: a loss of power could
+/// take all of it otherwise.
+pub(super) fn sync_parents(root: &Path) -> Result<()> {
+    let root = std::path::absolute(root).map_err(|error| Error::io("find", root, error))?;
+    for parent in root.ancestors().skip(1) {
+        match std::fs::File::open(parent).and_then(|directory| directory.sync_all()) {
+            Ok(()) => {}
+            // What he may not read he did not make.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::PermissionDenied
+                        | ErrorKind::InvalidInput
+                        | ErrorKind::Unsupported
+                        | ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                break;
+            }
+            Err(error) => return Err(Error::io("sync", parent, error)),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a name is of what a first start left that was cut short before its database had a name.
+fn is_leftover(name: &OsString) -> bool {
+    let ending = name.to_str().and_then(|name| name.strip_prefix(REGISTRY));
+    let ending = ending.map(|ending| ending.strip_prefix(".part").unwrap_or(ending));
+    ending.is_some_and(|ending| BESIDE.contains(&ending))
+}
 
 /// A directory that has other things in it is somebody's, and a store that lost its registry would be
 /// taken for an empty one.
@@ -36,7 +72,9 @@ pub(super) fn refuse_what_is_no_store(root: &Path, is_rebuilt: bool) -> Result<(
         is_rebuilt && name.to_str().is_some_and(|name| name.starts_with(REGISTRY))
     };
     let is_known = |name: &OsString| {
-        is_left(name) || HARMLESS.iter().chain(&parts).any(|known| *name == *known)
+        is_left(name)
+            || is_leftover(name)
+            || HARMLESS.iter().chain(&parts).any(|known| *name == *known)
     };
     let foreign = names.iter().find(|name| !is_known(name));
     if let Some(name) = foreign {

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::{LocalStore, SEALED, STAGED};
 use crate::error::Result;
+use crate::failpoint::{Failpoint, hit};
 use crate::image::{Digest, ImageId, Seal};
 use crate::store::StoreFile;
 
@@ -18,12 +19,29 @@ impl LocalStore {
         if is_there {
             // Who named it may have died before that was durable.
             self.sync_directory(&directory)?;
-            return self.remove(&staged);
+            return self.remove(&staged, Failpoint::StoreDiscarded);
         }
         std::fs::set_permissions(&staged, Permissions::from_mode(SEALED))
-            .and_then(|()| std::fs::rename(&staged, &blob))
             .map_err(self.failed("seal", &staged))?;
-        self.sync_directory(&directory)
+        hit(Failpoint::StoreMarked);
+        match std::fs::hard_link(&staged, &blob) {
+            // A loss of power may keep that a name is gone from one directory, and not that it is in the other. So
+            // the data has both names until the new one is on the disk.
+            Ok(()) => {
+                hit(Failpoint::StoreNamed);
+                self.sync_directory(&directory).inspect_err(|_| {
+                    // It goes on being staged.
+                    let _ = std::fs::remove_file(&blob);
+                })?;
+                self.remove(&staged, Failpoint::StoreDiscarded)
+            }
+            Err(error) if may_be_renamed(&error) => {
+                std::fs::rename(&staged, &blob).map_err(self.failed("seal", &staged))?;
+                hit(Failpoint::StoreNamed);
+                self.sync_directory(&directory)
+            }
+            Err(error) => Err(self.failed("seal", &staged)(error)),
+        }
     }
 
     pub(super) fn unname(&self, id: ImageId, digest: &Digest, staged: &StoreFile) -> Result<bool> {
@@ -35,9 +53,23 @@ impl LocalStore {
             Err(error) => return Err(self.failed("stat", &blob)(error)),
         }
         let path = self.staging_path(id);
-        std::fs::rename(&blob, &path)
-            .and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(STAGED)))
-            .map_err(self.failed("unseal", &blob))?;
+        std::fs::rename(&blob, &path).map_err(self.failed("unseal", &blob))?;
+        hit(Failpoint::StoreTakenBack);
+        std::fs::set_permissions(&path, Permissions::from_mode(STAGED))
+            .map_err(self.failed("unseal", &path))?;
+        hit(Failpoint::StoreMarked);
         Ok(true)
     }
+}
+
+/// Whether a second name is not to be had here: what has the name is damaged and to be replaced, or the filesystem has
+/// no second names.
+fn may_be_renamed(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::AlreadyExists
+            | ErrorKind::PermissionDenied
+            | ErrorKind::Unsupported
+            | ErrorKind::TooManyLinks
+    )
 }

@@ -88,3 +88,46 @@ fn an_image_that_is_cut_short_is_refused() {
     }
     assert!(sandbox.names("active").is_empty());
 }
+
+/// Makes two images from which qemu reads `$F/secret`: one names it in a second descriptor, where qemu looks
+/// whatever the header says, and one is a text without the line by which it is known to others.
+const TREACHEROUS: &str = r##"cd $F; yes secret | head -c 1M > secret
+qemu-img convert -f raw -O vmdk secret parent.vmdk; qemu-img create -q -f vmdk honest 1M
+python3 - <<'END'
+import re, struct
+image = bytearray(open("honest", "rb").read())
+image += bytes(-len(image) % 512)
+descriptor = bytes(image[512:512 + 20 * 512])
+parent = re.search(rb"\nCID=(\w+)", open("parent.vmdk", "rb").read(4096)).group(1)
+evil = descriptor.split(b"\0")[0].replace(b"parentCID=ffffffff", b"parentCID=" + parent)
+evil += b'parentFileNameHint="parent.vmdk"\n'
+image[28:36] = struct.pack("<Q", len(image) // 512)
+image += descriptor
+image[512:512 + len(evil)] = evil
+open("elsewhere", "wb").write(image)
+END
+cat > description <<END
+# a
+version=1
+CID=ffffffff
+parentCID=ffffffff
+createType="monolithicFlat"
+RW 2048 FLAT "$F/secret" 0
+END
+for name in elsewhere description; do
+    qemu-img convert -O raw $name out; cmp secret out
+    ! cp $name $M/active/$name 2>/dev/null
+    cp $name $M/uploading/$name; ! mv $M/uploading/$name $M/active/ 2>/dev/null
+done; settled"##;
+
+// semantics: format-refused
+#[test]
+fn an_image_in_which_only_qemu_finds_a_file_outside_is_refused() {
+    let sandbox = Sandbox::new();
+    sandbox.ok(&format!("set -e; {TREACHEROUS}"));
+    assert_eq!(sandbox.names("active"), Vec::<String>::new());
+    for (name, word) in [("elsewhere", "unusual place"), ("description", "other files")] {
+        let message = sandbox.attribute(&format!("killed/{name}"), "message").expect("a reason");
+        assert!(message.contains("vmdk") && message.contains(word), "{message}");
+    }
+}

@@ -184,3 +184,17 @@ fn every_writer_into_queued_has_the_same_outcome() {
     sandbox.umount();
     sandbox.audit();
 }
+
+// The kernel cuts a name to fifteen bytes, which may be in the midst of a character.
+#[test]
+fn how_a_writer_ended_is_known_when_its_name_is_no_text() {
+    let sandbox = Sandbox::new();
+    let output = sandbox.bash(
+        r#"s="$F/aaaaaaaaaaaaaaé"; printf '#!/bin/bash\nexec 3> $M/active/x; echo part >&3; exit 3\n' > "$s"
+        chmod +x "$s"; "$s""#,
+    );
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+    assert_eq!(sandbox.tree(), ["killed/x"]);
+    let message = sandbox.attribute("killed/x", "message");
+    assert_eq!(message.as_deref(), Some("its writer exited with status 3"));
+}

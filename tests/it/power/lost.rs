@@ -1,0 +1,139 @@
+//! What was once lost by a power cut, each at the moment at which it was lost.
+
+use super::base;
+use crate::disk::machine::{Door, Machine, put};
+use crate::disk::{Cut, Op, State, Stop, When};
+use crate::support::{count_files, eventually, names_in};
+
+/// Checks what comes up from all that can be left.
+fn each_left(state: &State, check: impl Fn(&Machine, String)) {
+    let cuts = [(Cut::Lose, 0), (Cut::Keep, 0), (Cut::Ordered, 0), (Cut::Ordered, 1)];
+    for (cut, seed) in cuts.into_iter().chain((0..6).map(|seed| (Cut::Scattered, seed))) {
+        let mut machine = Machine::boot(state.left(cut, seed), &[]);
+        machine.settle();
+        check(&machine, format!("{cut:?} {seed}: {:?}", machine.tree()));
+        machine.stop();
+        machine.audit();
+    }
+}
+
+/// A sync that fails makes the kernel take the pages for clean: what is in the log before them is lost, unless it is written
+/// again.
+#[test]
+fn after_a_failed_sync_of_the_log_what_is_answered_survives() {
+    for nth in 1..=3 {
+        let mut machine = Machine::boot(base(), &[]);
+        machine.disk.fail(Op::Fsync, "sps.db-wal", When::Nth(nth), libc::EIO);
+        let mut told = Vec::new();
+        for name in ["a", "b", "c", "d", "e"] {
+            let path = machine.path(&format!("active/{name}"));
+            if put(&path, "small", Door::New, 1 << 20).is_ok() {
+                told.push(format!("active/{name}"));
+            }
+        }
+        let hits = machine.disk.heal();
+        assert!(hits == 1 && told.len() >= 4, "{hits} {told:?}");
+        machine.cut();
+        each_left(&machine.disk.state(), |machine, found| {
+            let tree = machine.tree();
+            let lost =
+                told.iter().find(|path| tree.get(*path).map(String::as_str) != Some("small"));
+            assert_eq!(lost, None, "sync {nth}, told {told:?}, {found}");
+        });
+    }
+}
+
+#[test]
+fn after_a_failed_sync_of_a_checkpoint_what_is_answered_survives() {
+    let mut machine = Machine::boot(base(), &[]);
+    for name in ["a", "b"] {
+        put(&machine.path(&format!("active/{name}")), "small", Door::New, 1 << 20).expect("closed");
+    }
+    machine.disk.fail(Op::Fsync, "sps.db", When::Nth(1), libc::EIO);
+    // Many small commits, until the log is moved.
+    for round in 0..400 {
+        let value = format!("{round}");
+        let path = machine.path("active/a");
+        let empty = rustix::fs::XattrFlags::empty();
+        // One of them may be told of it.
+        let _ = rustix::fs::setxattr(&path, "user.sps.tags", value.as_bytes(), empty);
+    }
+    machine.disk.heal();
+    put(&machine.path("active/c"), "small", Door::New, 1 << 20).expect("closed");
+    machine.cut();
+    each_left(&machine.disk.state(), |machine, found| {
+        for path in ["active/a", "active/b", "active/c"] {
+            assert_eq!(machine.tree().get(path).map(String::as_str), Some("small"), "{found}");
+        }
+    });
+}
+
+/// A file has its new name in one directory and loses the old one in another: a cut keeps either of that.
+#[test]
+fn an_import_loses_nothing_while_its_data_gets_its_name() {
+    for (op, part) in
+        [(Op::Fsync, "/blobs/"), (Op::Unlink, "/staging/"), (Op::Write, "/manifests/")]
+    {
+        let mut machine = Machine::boot(base(), &[]);
+        machine.disk.stop_at(op, part, Stop::Cut);
+        let from = machine.path("uploading/staged");
+        let told = std::fs::rename(from, machine.path("active/staged")).is_ok();
+        eventually("the cut", || machine.disk.is_off());
+        machine.cut();
+        each_left(&machine.disk.state(), |machine, found| {
+            let tree = machine.tree();
+            let is_there = |path| tree.get(path).map(String::as_str) == Some("staged");
+            let is_kept = is_there("active/staged") || (!told && is_there("uploading/staged"));
+            assert!(is_kept, "cut at {op:?} {part}, told {told}, {found}");
+        });
+    }
+}
+
+/// A disk that is so slow that `mv` answers before the data is on it.
+#[test]
+fn an_import_that_was_answered_on_a_slow_disk_has_its_data() {
+    let mut machine = Machine::boot(base(), &[]);
+    put(&machine.path("uploading/more"), "new", Door::New, 50_000).expect("closed");
+    machine.disk.stop_at(Op::Fsync, "/", Stop::Freeze);
+    let (from, to) = (machine.path("uploading/more"), machine.path("active/more"));
+    let renaming = std::thread::spawn(move || std::fs::rename(from, to).is_ok());
+    eventually("it waits for the disk", || machine.disk.is_frozen() || renaming.is_finished());
+    let began = std::time::Instant::now();
+    eventually("it is answered, or not", || {
+        renaming.is_finished() || began.elapsed() > std::time::Duration::from_millis(600)
+    });
+    let was_answered = renaming.is_finished();
+    machine.cut();
+    let told = renaming.join().expect("no panic") && was_answered;
+    each_left(&machine.disk.state(), |machine, found| {
+        let tree = machine.tree();
+        let is_active = tree.get("active/more").map(String::as_str);
+        assert!(matches!(is_active, Some("new") | None), "half of it is active, {found}");
+        assert!(is_active.is_some() || !told, "it was answered and is gone, {found}");
+        // Its close was answered.
+        let is_staged = tree.get("uploading/more").map(String::as_str) == Some("new");
+        assert!(is_active.is_some() || is_staged, "what was closed is gone, {found}");
+    });
+}
+
+/// The first start of a store, cut at any moment, leaves nothing that the next one stumbles over.
+#[test]
+fn whatever_is_left_of_a_first_start_is_no_hindrance_for_the_next() {
+    let mut machine = Machine::with(State::default(), &[]);
+    machine.disk.stop_at(Op::Fsync, "sps.db-journal", Stop::Cut);
+    machine.start().expect_err("the power is cut");
+    let mut moments = vec![machine.disk.state()];
+    for (op, part) in [(Op::Unlink, "sps.db-journal"), (Op::Fsync, "sps.db-wal")] {
+        let mut machine = Machine::with(State::default(), &[]);
+        machine.disk.stop_at(op, part, Stop::Cut);
+        machine.start().expect_err("the power is cut");
+        moments.push(machine.disk.state());
+    }
+    for state in moments {
+        each_left(&state, |machine, found| {
+            assert_eq!(names_in(&machine.path("active")).len(), 0, "{found}");
+            put(&machine.path("active/x"), "small", Door::New, 1 << 20).expect("it works");
+            assert_eq!(count_files(&machine.store().join("blobs")), 1);
+        });
+    }
+}
