@@ -102,18 +102,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_anybody_wrote_stays_on_its_line() {
-        for (text, shown) in [
-            ("an \u{e9}t\u{e9} \\ \"x\"", "an \u{e9}t\u{e9} \\ \"x\""),
-            ("a\nb\tc\r", "a\\nb\\tc\\r"),
-            ("\x1b[2J\u{9b}1m\x07", "\\u{1b}[2J\\u{9b}1m\\u{7}"),
-            ("\u{202e}gpj.exe\u{2028}", "\\u{202e}gpj.exe\\u{2028}"),
-        ] {
-            assert_eq!(plain(text), shown);
-        }
-    }
-
-    #[test]
     fn sizes_and_ages_read_as_people_say_them() {
         let sizes = [
             (0, "0 B"),
