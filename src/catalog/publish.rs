@@ -116,6 +116,8 @@ impl Shared {
                 Ok(())
             }
             Err(error) => {
+                // A removal takes the data away under the vote: that is what is told, not what it led to.
+                let error = session.check_not_cancelled().err().unwrap_or(error);
                 log::warn!("image={} op=vote errno={}: {error}", session.id(), error.errno());
                 state.failure = Some(error.clone());
                 Err(error)
