@@ -26,8 +26,9 @@ impl Catalog {
     pub fn vote(&self, session: &UploadSession) -> Result<()> {
         let mut state = session.hold();
         session.check_not_cancelled()?;
-        if let Some(failure) = state.failure.clone().filter(|_| session.is_staging()) {
-            return Err(failure);
+        // Also where the first byte failed, and nothing has begun.
+        if let Some(failure) = &state.failure {
+            return Err(failure.clone());
         }
         if session.is_staging() || (!state.is_begun && !state.is_emptied) {
             drop(state);

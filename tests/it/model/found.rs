@@ -113,3 +113,26 @@ print(*codes)
 '");
     assert!(["ECANCELED", ""].contains(&said.trim()), "{said}");
 }
+
+// semantics: write-error-kills
+#[test]
+fn a_close_after_a_first_write_that_failed_fails_as_well() {
+    let sandbox = Sandbox::unmounted(&[]);
+    let root = sandbox.file("");
+    let sandbox = sandbox.and(&format!("location_root={}", root.display()));
+    sandbox.mount();
+    sandbox.source("one", 700);
+    // The image gets its data from elsewhere while somebody has it open.
+    let said = sandbox.ok("python3 -c '
+import errno, os
+path, codes = os.environ[\"M\"] + \"/queued/x\", []
+f = os.open(path, os.O_WRONLY | os.O_CREAT)
+os.setxattr(path, \"user.sps.locations\", (os.environ[\"F\"] + \"/one\").encode())
+for work in (lambda: os.write(f, b\"data\"), lambda: os.close(f)):
+    try: work()
+    except OSError as e: codes.append(errno.errorcode[e.errno])
+print(*codes)
+'");
+    assert_eq!(said, "ECANCELED ECANCELED\n");
+    sandbox.ok("cmp $F/one $M/active/x");
+}
