@@ -117,6 +117,7 @@ impl Model {
             return Ok(());
         }
         if self.images.get(&key).is_none_or(|image| image.status != Status::Queued) {
+            self.uploads.get_mut(&key).expect("open").failure = Some(ECANCELED);
             return Err(ECANCELED);
         }
         self.uploads.get_mut(&key).expect("open").has_begun = true;
