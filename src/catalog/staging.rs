@@ -159,6 +159,16 @@ impl Shared {
         Ok(())
     }
 
+    /// Returns when what is staged is on the disk. If it can't be, what is synced next may be only a part of it.
+    pub(super) fn sync_staged(&self, session: &UploadSession, state: &mut State) -> Result<()> {
+        let Some(upload) = state.upload.as_ref().filter(|_| session.is_staging()) else {
+            return Ok(());
+        };
+        let synced = self.store.sync(upload.file());
+        state.failure = synced.clone().err();
+        synced
+    }
+
     /// The last close of a staged image: nothing is decided, and its data is hashed in the background. A
     /// write that failed is remembered until the data is written anew.
     pub(super) fn leave_staged(&self, session: &UploadSession, state: &mut State) -> Result<()> {
@@ -185,6 +195,17 @@ impl Shared {
                 image.status.is_staging() && before != (image.modified_at, image.message.clone());
             Ok(is_news.then_some(image))
         })
+    }
+
+    /// Notes that staged data may be lost in part: it is not to be taken in until it is written anew.
+    fn note_torn(&self, id: ImageId, failure: &Error) {
+        let noted = self.amend(id, Durability::Transient, |mut image: Image| {
+            image.message = Some(format!("a write failed: {failure}"));
+            Ok(image.status.is_staging().then_some(image))
+        });
+        if let Err(error) = noted {
+            log::warn!("image={id} op=note errno={}: {error}", error.errno());
+        }
     }
 
     /// Cuts off whoever still has a staged image open for writing, and waits for what he is writing.
@@ -253,7 +274,7 @@ impl Shared {
             }
             watch(hashed_bytes)
         })?;
-        self.store.sync(upload.file())?;
+        self.store.sync(upload.file()).inspect_err(|error| self.note_torn(id, error))?;
         Ok(examined)
     }
 }

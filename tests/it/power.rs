@@ -251,7 +251,7 @@ fn survive(verb: &Verb, base: &State, files: &Path, moment: &Moment) {
     }
 }
 
-// semantics: closed-survives never-stuck
+// semantics: closed-survives mv-survives staging-survives never-stuck
 #[test]
 fn whatever_was_answered_before_a_power_cut_is_there_after_it() {
     let began = Instant::now();

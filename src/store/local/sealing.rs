@@ -26,11 +26,11 @@ impl LocalStore {
             // A loss of power may keep that a name is gone from one directory, and not that it is in the other. So
             // the data has both names until the new one is on the disk.
             Ok(()) => {
-                self.sync_directory(&directory).inspect_err(|_| {
+                let moved = self.sync_directory(&directory).and_then(|()| self.remove(&staged));
+                moved.inspect_err(|_| {
                     // It goes on being staged.
                     let _ = std::fs::remove_file(&blob);
-                })?;
-                self.remove(&staged)
+                })
             }
             Err(error) if may_be_renamed(&error) => {
                 std::fs::rename(&staged, &blob).map_err(self.failed("seal", &staged))?;
