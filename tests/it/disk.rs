@@ -331,10 +331,16 @@ impl Disk {
         self.shared.orders.lock().faults.push(fault);
     }
 
+    /// How many operations have failed.
+    pub fn hits(&self) -> u64 {
+        self.shared.orders.lock().faults.iter().map(|fault| fault.hits).sum()
+    }
+
     /// Ends all faults. Answers how many operations have failed.
     pub fn heal(&self) -> u64 {
-        let faults = std::mem::take(&mut self.shared.orders.lock().faults);
-        faults.iter().map(|fault| fault.hits).sum()
+        let hits = self.hits();
+        self.shared.orders.lock().faults.clear();
+        hits
     }
 
     /// How large the disk is, in bytes; what is on it stays.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::disk::machine::{Door, Machine, put};
+use crate::disk::machine::{Door, Machine, put, rename};
 use crate::disk::{Cut, Op, State};
 use crate::support::eventually;
 
@@ -51,7 +51,7 @@ impl Work {
     }
 
     fn rename(&self, from: &str, to: &str) -> bool {
-        self.told("renamed", std::fs::rename(self.path(from), self.path(to)))
+        self.told("renamed", rename(&self.path(from), &self.path(to)))
     }
 }
 

@@ -242,6 +242,19 @@ pub fn put(path: &Path, name: &str, door: Door, piece: usize) -> std::io::Result
     written.and(closed)
 }
 
+/// Renames. Whoever is just starting a program has what the test has open, for a moment, so it may be busy.
+pub fn rename(from: &Path, to: &Path) -> std::io::Result<()> {
+    let answer = std::cell::RefCell::new(Ok(()));
+    eventually("nobody has it open", || {
+        let renamed = std::fs::rename(from, to);
+        let is_busy =
+            renamed.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY));
+        *answer.borrow_mut() = renamed;
+        !is_busy
+    });
+    answer.into_inner()
+}
+
 fn fill_sparse(file: &File) -> std::io::Result<()> {
     use std::os::unix::fs::FileExt;
     file.set_len(SPARSE.0)?;

@@ -99,11 +99,6 @@ pub enum Cut {
     Scattered,
 }
 
-impl Cut {
-    /// Every mode.
-    pub const ALL: [Self; 4] = [Self::Lose, Self::Keep, Self::Ordered, Self::Scattered];
-}
-
 /// Numbers that look random and are the same for the same seed.
 pub struct Dice(pub u64);
 

@@ -1,7 +1,7 @@
 //! Disks that fill up, that are read-only for a while, and that fail for long.
 
 use super::{base, is, there};
-use crate::disk::machine::{Door, Machine, put};
+use crate::disk::machine::{Door, Machine, put, rename};
 use crate::disk::{Op, When};
 use crate::support::names_in;
 
@@ -29,7 +29,7 @@ fn a_store_that_fills_up_goes_on_when_there_is_room_again() {
     is(&machine, "uploading/staged", &[Some("staged")]);
     machine.disk.set_capacity(1 << 30);
     put(&machine.path("active/a"), "big", Door::New, 1 << 20).expect("room again");
-    std::fs::rename(machine.path("uploading/staged"), machine.path("active/staged")).expect("too");
+    rename(&machine.path("uploading/staged"), &machine.path("active/staged")).expect("too");
     machine.settle();
     is(&machine, "active/a", &[Some("big")]);
     is(&machine, "active/staged", &[Some("staged")]);

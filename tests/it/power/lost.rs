@@ -1,7 +1,7 @@
 //! What was once lost by a power cut, each at the moment at which it was lost.
 
 use super::base;
-use crate::disk::machine::{Door, Machine, put};
+use crate::disk::machine::{Door, Machine, put, rename};
 use crate::disk::{Cut, Op, State, Stop, When};
 use crate::support::{count_files, eventually, names_in};
 
@@ -77,7 +77,7 @@ fn an_import_loses_nothing_while_its_data_gets_its_name() {
         let mut machine = Machine::boot(base(), &[]);
         machine.disk.stop_at(op, part, Stop::Cut);
         let from = machine.path("uploading/staged");
-        let told = std::fs::rename(from, machine.path("active/staged")).is_ok();
+        let told = rename(&from, &machine.path("active/staged")).is_ok();
         eventually("the cut", || machine.disk.is_off());
         machine.cut();
         each_left(&machine.disk.state(), |machine, found| {
@@ -96,7 +96,7 @@ fn an_import_that_was_answered_on_a_slow_disk_has_its_data() {
     put(&machine.path("uploading/more"), "new", Door::New, 50_000).expect("closed");
     machine.disk.stop_at(Op::Fsync, "/", Stop::Freeze);
     let (from, to) = (machine.path("uploading/more"), machine.path("active/more"));
-    let renaming = std::thread::spawn(move || std::fs::rename(from, to).is_ok());
+    let renaming = std::thread::spawn(move || rename(&from, &to).is_ok());
     eventually("it waits for the disk", || machine.disk.is_frozen() || renaming.is_finished());
     let began = std::time::Instant::now();
     eventually("it is answered, or not", || {
