@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::upload::State;
-use super::{Shared, UploadSession, now};
+use super::{Catalog, Shared, UploadSession, now};
 use crate::error::{Error, Result};
 use crate::image::{Image, ImageId, Timestamp};
 use crate::ingest::{Examined, Upload, Watch};
@@ -138,6 +138,23 @@ impl Progress {
     pub fn percent(self) -> u8 {
         let percent = (self.done_bytes.saturating_mul(100)).checked_div(self.size_bytes);
         u8::try_from(percent.unwrap_or(0).min(100)).unwrap_or(100)
+    }
+}
+
+impl Catalog {
+    /// Returns when what was written is on the disk; of a staged image with its name and its record, as nothing is
+    /// decided of it at a close.
+    ///
+    /// # Errors
+    /// The disk does not take it. The error stays: what is synced next may be only a part of it.
+    pub fn sync(&self, session: &UploadSession) -> Result<()> {
+        if session.is_staging() {
+            return self.vote(session);
+        }
+        let Some(file) = session.staged() else { return Ok(()) };
+        self.shared.store.sync_data(&file).inspect_err(|error| {
+            session.state.lock().failure.get_or_insert_with(|| error.clone());
+        })
     }
 }
 
