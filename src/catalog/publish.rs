@@ -30,14 +30,7 @@ impl Catalog {
         if let Some(failure) = &state.failure {
             return Err(failure.clone());
         }
-        if session.is_staging()
-            && let Some(upload) = &state.upload
-            && let Err(error) = self.shared.store.sync(upload.file())
-        {
-            // What is synced next may be only a part of it.
-            state.failure = Some(error.clone());
-            return Err(error);
-        }
+        self.shared.sync_staged(session, &mut state)?;
         if session.is_staging() || (!state.is_begun && !state.is_emptied) {
             drop(state);
             return self.shared.registry.flush();

@@ -14,6 +14,7 @@ mod cli;
 mod crash;
 mod day;
 mod disk;
+mod faults;
 mod fsck;
 mod images;
 mod inspect;
