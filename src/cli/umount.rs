@@ -1,6 +1,7 @@
 //! `sps umount`: waits for what is open, takes the mount off, and waits for the daemon to finish.
 
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -15,6 +16,9 @@ use crate::sys;
 
 /// How long open files, and then the daemon, are waited for, if nothing else is said.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// How long an answer of the daemon is waited for at least.
+const ANSWER_MIN: Duration = Duration::from_secs(1);
 
 /// How often it is tried again while something is open.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -32,7 +36,8 @@ pub(super) struct Daemon {
 pub(super) fn run(arguments: &UmountArguments) -> Result<()> {
     let path = mounts::absolute(&arguments.mountpoint)?;
     let wait = Duration::from_secs(arguments.wait);
-    if mounts::is_dead(&path) {
+    let (is_dead, pid) = asked(&path, wait)?;
+    if is_dead {
         return match mounts::unmount(&path, UnmountFlags::DETACH) {
             Ok(()) => Ok(()),
             Err(Unmount::Busy) => Err(Error::Busy(format!("{} is busy", path.display()))),
@@ -42,11 +47,34 @@ pub(super) fn run(arguments: &UmountArguments) -> Result<()> {
     if !mounts::mount_points()?.contains(&path) {
         return Err(Error::Store(format!("no store is mounted at {}", path.display())));
     }
-    let daemon = view::attribute(&path, "pid").and_then(|pid| pid.parse().ok());
+    let daemon = pid.and_then(|pid| pid.parse().ok());
     // One that can't be seen from here is not waited for.
     let daemon = daemon.and_then(Pid::from_raw).and_then(Daemon::watch);
     drain(&path, wait, daemon.as_ref())?;
     daemon.map_or(Ok(()), |daemon| daemon.wait_for_end(wait))
+}
+
+/// Asks a mount whether its daemon has died and, if not, which process that is.
+///
+/// # Errors
+/// It gives no answer within a time.
+fn asked(path: &Path, wait: Duration) -> Result<(bool, Option<String>)> {
+    let (answer, answered) = mpsc::channel();
+    let asked = path.to_owned();
+    // What waits for a daemon that is stopped can't be called back; it ends with this process.
+    std::thread::spawn(move || {
+        let is_dead = mounts::is_dead(&asked);
+        let pid = if is_dead { None } else { view::attribute(&asked, "pid") };
+        // Whoever asked may have given up.
+        let _ = answer.send((is_dead, pid));
+    });
+    answered.recv_timeout(wait.max(ANSWER_MIN)).map_err(|_| {
+        let shown = path.display();
+        Error::Busy(format!(
+            "{shown} stays mounted: its daemon gives no answer, it is stopped or hangs: let it go on, or end it and \
+             take the mount off with `umount -l {shown}`"
+        ))
+    })
 }
 
 /// Takes the mount off as soon as nothing is open on it.
