@@ -13,6 +13,7 @@ use crate::support::{attribute, eventually};
 
 mod registry;
 mod room;
+mod silent;
 
 /// What can fail, and on what.
 const FAULTS: [(Op, &str); 24] = [
