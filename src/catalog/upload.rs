@@ -192,6 +192,13 @@ impl UploadSession {
         self.handles.load(Ordering::Acquire)
     }
 
+    /// Whether there is something to publish: data, or a size that was explicitly set to zero.
+    #[must_use]
+    pub fn is_begun(&self) -> bool {
+        let state = self.state.lock();
+        state.is_begun || state.is_emptied
+    }
+
     /// Whether a write would have to wait for long: for a vote.
     #[must_use]
     pub fn is_busy(&self) -> bool {

@@ -222,7 +222,8 @@ impl Mount {
                 self.catalog.vote(&upload.session)
             }
         };
-        if voted.is_ok() && !upload.session.is_staging() {
+        // Who has brought nothing is no uploader, though the image may be active by another way.
+        if voted.is_ok() && !upload.session.is_staging() && upload.session.is_begun() {
             // While this caller waits for its answer, none of its descriptors names another process.
             let authors = upload.authors().into_iter().take(WRITERS_WATCHED);
             let writers = authors.filter_map(|process| {

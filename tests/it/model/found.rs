@@ -136,3 +136,26 @@ print(*codes)
     assert_eq!(said, "ECANCELED ECANCELED\n");
     sandbox.ok("cmp $F/one $M/active/x");
 }
+
+// semantics: reopen-own
+#[test]
+fn who_had_an_image_open_that_got_its_data_from_elsewhere_has_not_uploaded_it() {
+    let sandbox = Sandbox::unmounted(&[]);
+    let root = sandbox.file("");
+    let sandbox = sandbox.and(&format!("location_root={}", root.display()));
+    sandbox.mount();
+    sandbox.source("one", 700);
+    let output = sandbox.bash(
+        "python3 -c '
+import os
+path = os.environ[\"M\"] + \"/queued/x\"
+f = os.open(path, os.O_WRONLY | os.O_CREAT)
+os.setxattr(path, \"user.sps.locations\", (os.environ[\"F\"] + \"/one\").encode())
+os.close(f)
+os.open(os.environ[\"M\"] + \"/active/x\", os.O_RDWR)
+'",
+    );
+    assert!(text(&output).contains("Permission denied"), "{}", text(&output));
+    // And its failure takes nothing back.
+    assert_eq!(sandbox.tree(), ["active/x"]);
+}
