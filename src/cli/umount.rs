@@ -8,8 +8,9 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::arguments::UmountArguments;
 use super::mounts::{self, Unmount};
-use super::{UmountArguments, view};
+use super::view;
 use crate::error::{Error, Result};
 use crate::sys;
 
@@ -45,8 +46,22 @@ pub(super) fn run(arguments: &UmountArguments) -> Result<()> {
     let daemon = view::attribute(&path, "pid").and_then(|pid| pid.parse().ok());
     // One that can't be seen from here is not waited for.
     let daemon = daemon.and_then(Pid::from_raw).and_then(Daemon::watch);
-    drain(&path, wait, daemon.as_ref())?;
+    if arguments.force {
+        force(&path)?;
+    } else {
+        drain(&path, wait, daemon.as_ref())?;
+    }
     daemon.map_or(Ok(()), |daemon| daemon.wait_for_end(wait))
+}
+
+/// Takes the mount off whatever is open: the connection is cut, and the daemon ends what is under way.
+fn force(path: &Path) -> Result<()> {
+    mounts::cut_off(path)?;
+    match mounts::unmount(path, UnmountFlags::DETACH) {
+        Ok(()) => Ok(()),
+        Err(Unmount::Busy) => Err(Error::Busy(format!("{} is busy", path.display()))),
+        Err(Unmount::Failed(error)) => Err(error),
+    }
 }
 
 /// Takes the mount off as soon as nothing is open on it.
