@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ContextValue;
 
 use crate::error::{Error, Result};
 use crate::text::{plain, plain_json};
@@ -48,7 +49,8 @@ pub fn run() -> ExitCode {
     } else {
         match Arguments::try_parse() {
             Ok(arguments) => carry_out(arguments.command),
-            Err(error) => {
+            Err(mut error) => {
+                quote(&mut error);
                 // Help and version come this way too, and are no failure. A closed terminal is not ours.
                 let _ = error.print();
                 return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
@@ -85,6 +87,19 @@ fn carry_out(command: Command) -> Result<()> {
         Command::Completions(arguments) => manual::completions(&arguments),
         Command::Man(arguments) => manual::pages(&arguments),
         Command::Bench(command) => bench::run(&command),
+    }
+}
+
+/// Makes of what was typed, which such an error repeats, what can be printed: a script types names of images.
+fn quote(error: &mut clap::Error) {
+    let mut shown = Vec::new();
+    for (kind, value) in error.context() {
+        if let ContextValue::String(text) = value {
+            shown.push((kind, ContextValue::String(plain(text).into_owned())));
+        }
+    }
+    for (kind, value) in shown {
+        error.insert(kind, value);
     }
 }
 

@@ -43,7 +43,7 @@ pub fn span(seconds: u64) -> String {
 }
 
 /// A text as it may be printed on one line of a terminal or a log: what would end the line, command the terminal,
-/// change the direction of what follows, or not be seen at all stands there as `\u{1b}` does.
+/// change the direction of what follows, or not be seen at all stands there as `\n` or `\u{1b}`.
 #[must_use]
 pub fn plain(text: &str) -> Cow<'_, str> {
     if !text.contains(is_treacherous) {
@@ -51,11 +51,10 @@ pub fn plain(text: &str) -> Cow<'_, str> {
     }
     let mut shown = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if is_treacherous(c) {
-            // Writing to a String does not fail.
-            let _ = write!(shown, "{}", c.escape_unicode());
-        } else {
-            shown.push(c);
+        match c {
+            '\n' | '\r' | '\t' => shown.extend(c.escape_default()),
+            _ if is_treacherous(c) => shown.extend(c.escape_unicode()),
+            _ => shown.push(c),
         }
     }
     Cow::Owned(shown)
@@ -73,6 +72,7 @@ pub fn plain_json(text: &str) -> Cow<'_, str> {
     for c in text.chars() {
         if is_meant(c) {
             for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing to a String does not fail.
                 let _ = write!(shown, "\\u{unit:04x}");
             }
         } else {
@@ -102,18 +102,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_anybody_wrote_stays_on_its_line() {
-        for (text, shown) in [
-            ("an \u{e9}t\u{e9} \\ \"x\"", "an \u{e9}t\u{e9} \\ \"x\""),
-            ("a\nb\tc\r", "a\\nb\\tc\\r"),
-            ("\x1b[2J\u{9b}1m\x07", "\\u{1b}[2J\\u{9b}1m\\u{7}"),
-            ("\u{202e}gpj.exe\u{2028}", "\\u{202e}gpj.exe\\u{2028}"),
-        ] {
-            assert_eq!(plain(text), shown);
-        }
-    }
-
-    #[test]
     fn sizes_and_ages_read_as_people_say_them() {
         let sizes = [
             (0, "0 B"),
@@ -138,7 +126,7 @@ mod tests {
     fn what_would_not_be_seen_as_it_is_stands_escaped() {
         let cases = [
             ("größe 5 – \u{1f600}", "größe 5 – \u{1f600}"),
-            ("a\nb\r\t\u{7f}", "a\\u{a}b\\u{d}\\u{9}\\u{7f}"),
+            ("a\nb\r\t\u{7f}", "a\\nb\\r\\t\\u{7f}"),
             ("\u{1b}[2J\u{9b}2J", "\\u{1b}[2J\\u{9b}2J"),
             ("\u{202e}gpj.\u{2066}", "\\u{202e}gpj.\\u{2066}"),
             ("\u{2028}\u{2029}\u{200b}\u{feff}", "\\u{2028}\\u{2029}\\u{200b}\\u{feff}"),

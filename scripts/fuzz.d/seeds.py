@@ -116,6 +116,18 @@ class Seeds:
     def others(self):
         for kind in ("monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "streamOptimized"):
             self.convert("vmdk", "vmdk", kind, f"subformat={kind}")
+        # Two descriptors: one where the header says, and one where qemu looks.
+        with open(self.file("vmdk-monolithicSparse"), "rb") as image:
+            data = bytearray(image.read())
+        data += bytes(-len(data) % 512)
+        data[28:36] = struct.pack("<Q", len(data) // 512)
+        data += data[512 : 512 + 20 * 512]
+        text = data[512 : 512 + 20 * 512].split(b"\0")[0] + b'parentFileNameHint="b"\n'
+        data[512 : 512 + len(text)] = text
+        with open(self.file("two.vmdk"), "wb") as image:
+            image.write(data)
+        run("fallocate", "-d", self.file("two.vmdk"))
+        self.image("vmdk", "two-descriptors", self.file("two.vmdk"))
         self.create("vmdk", "vmdk", "backing", "", "-F", "vmdk", "-b", self.file("vmdk-monolithicSparse"))
         self.convert("vdi", "vdi", "dynamic")
         self.convert("vdi", "vdi", "static", "static=on")

@@ -238,8 +238,9 @@ fn named(status: Option<Status>) -> &'static str {
     status.map_or("none", Status::name)
 }
 
-/// Whether `image` may be put in the place of `holder`, by whoever asks or by its owner: whoever may write
-/// an image by its mode may replace it (specification, section 2). Of who uploads it all groups are known.
+/// Whether `image` may be put in the place of `holder`, by whoever asks or by its owner. Whoever may write an
+/// image by its mode may replace it by an upload (specification, section 2), as long as that is open: then all of
+/// his groups are known. Whoever moves an image there, or has one imported, must govern what he replaces.
 fn may_replace(
     image: &Image,
     holder: &Image,
@@ -247,9 +248,7 @@ fn may_replace(
     writer: Option<&User>,
 ) -> Result<()> {
     let (own, theirs) = (&image.ownership, &holder.ownership);
-    let owner = User { uid: own.uid, gid: own.gid, groups: Vec::new() };
-    let owner = writer.filter(|writer| writer.uid == own.uid).unwrap_or(&owner);
-    let may_write = [Some(owner), writer].into_iter().flatten().any(|user| theirs.lets_write(user));
+    let may_write = writer.is_some_and(|writer| theirs.lets_write(writer));
     let asker = by.unwrap_or(Actor { uid: own.uid });
     let governs =
         asker.must_govern(holder).is_ok() || (Actor { uid: own.uid }).must_govern(holder).is_ok();

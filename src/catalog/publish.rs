@@ -26,17 +26,11 @@ impl Catalog {
     pub fn vote(&self, session: &UploadSession) -> Result<()> {
         let mut state = session.hold();
         session.check_not_cancelled()?;
-        if let Some(failure) = state.failure.clone().filter(|_| session.is_staging()) {
-            return Err(failure);
+        // Also where the first byte failed, and nothing has begun.
+        if let Some(failure) = &state.failure {
+            return Err(failure.clone());
         }
-        if session.is_staging()
-            && let Some(upload) = &state.upload
-            && let Err(error) = self.shared.store.sync(upload.file())
-        {
-            // What is synced next may be only a part of it.
-            state.failure = Some(error.clone());
-            return Err(error);
-        }
+        self.shared.sync_staged(session, &mut state)?;
         if session.is_staging() || (!state.is_begun && !state.is_emptied) {
             drop(state);
             return self.shared.registry.flush();
@@ -130,6 +124,8 @@ impl Shared {
                 Ok(())
             }
             Err(error) => {
+                // A removal takes the data away under the vote: that is what is told, not what it led to.
+                let error = session.check_not_cancelled().err().unwrap_or(error);
                 log::warn!("image={} op=vote errno={}: {error}", session.id(), error.errno());
                 state.failure = Some(error.clone());
                 Err(error)

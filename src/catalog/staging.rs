@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::upload::State;
-use super::{Shared, UploadSession, now};
+use super::{Catalog, Shared, UploadSession, now};
 use crate::error::{Error, Result};
 use crate::image::{Image, ImageId, Timestamp};
 use crate::ingest::{Examined, Upload, Watch};
@@ -141,6 +141,23 @@ impl Progress {
     }
 }
 
+impl Catalog {
+    /// Returns when what was written is on the disk; of a staged image with its name and its record, as nothing is
+    /// decided of it at a close.
+    ///
+    /// # Errors
+    /// The disk does not take it. The error stays: what is synced next may be only a part of it.
+    pub fn sync(&self, session: &UploadSession) -> Result<()> {
+        if session.is_staging() {
+            return self.vote(session);
+        }
+        let Some(file) = session.staged() else { return Ok(()) };
+        self.shared.store.sync_data(&file).inspect_err(|error| {
+            session.state.lock().failure.get_or_insert_with(|| error.clone());
+        })
+    }
+}
+
 impl Shared {
     /// Gives a session of a staged image its data, as it was left.
     pub(super) fn attach_staged(&self, session: &UploadSession) -> Result<()> {
@@ -157,6 +174,16 @@ impl Shared {
         state.upload = Some(upload);
         state.is_begun = true;
         Ok(())
+    }
+
+    /// Returns when what is staged is on the disk. If it can't be, what is synced next may be only a part of it.
+    pub(super) fn sync_staged(&self, session: &UploadSession, state: &mut State) -> Result<()> {
+        let Some(upload) = state.upload.as_ref().filter(|_| session.is_staging()) else {
+            return Ok(());
+        };
+        let synced = self.store.sync(upload.file());
+        state.failure = synced.clone().err();
+        synced
     }
 
     /// The last close of a staged image: nothing is decided, and its data is hashed in the background. A
@@ -185,6 +212,17 @@ impl Shared {
                 image.status.is_staging() && before != (image.modified_at, image.message.clone());
             Ok(is_news.then_some(image))
         })
+    }
+
+    /// Notes that staged data may be lost in part: it is not to be taken in until it is written anew.
+    fn note_torn(&self, id: ImageId, failure: &Error) {
+        let noted = self.amend(id, Durability::Transient, |mut image: Image| {
+            image.message = Some(format!("a write failed: {failure}"));
+            Ok(image.status.is_staging().then_some(image))
+        });
+        if let Err(error) = noted {
+            log::warn!("image={id} op=note errno={}: {error}", error.errno());
+        }
     }
 
     /// Cuts off whoever still has a staged image open for writing, and waits for what he is writing.
@@ -253,7 +291,7 @@ impl Shared {
             }
             watch(hashed_bytes)
         })?;
-        self.store.sync(upload.file())?;
+        self.store.sync(upload.file()).inspect_err(|error| self.note_torn(id, error))?;
         Ok(examined)
     }
 }

@@ -127,7 +127,7 @@ impl Transfer {
     }
 
     fn pass_hole(&mut self, length: u64) {
-        const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         let mut left = length;
         while left > 0 {
             let count = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len());

@@ -1,6 +1,7 @@
 //! `sps umount`: waits for what is open, takes the mount off, and waits for the daemon to finish.
 
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,6 +17,9 @@ use crate::sys;
 
 /// How long open files, and then the daemon, are waited for, if nothing else is said.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// How long an answer of the daemon is waited for at least.
+const ANSWER_MIN: Duration = Duration::from_secs(1);
 
 /// How often it is tried again while something is open.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -33,35 +37,60 @@ pub(super) struct Daemon {
 pub(super) fn run(arguments: &UmountArguments) -> Result<()> {
     let path = mounts::absolute(&arguments.mountpoint)?;
     let wait = Duration::from_secs(arguments.wait);
-    if mounts::is_dead(&path) {
-        return match mounts::unmount(&path, UnmountFlags::DETACH) {
-            Ok(()) => Ok(()),
-            Err(Unmount::Busy) => Err(Error::Busy(format!("{} is busy", path.display()))),
-            Err(Unmount::Failed(error)) => Err(error),
-        };
+    let (is_dead, pid) = match asked(&path, wait) {
+        // By force, it need not answer.
+        Err(_) if arguments.force => (false, None),
+        answered => answered?,
+    };
+    if is_dead {
+        return detach(&path);
     }
     if !mounts::mount_points()?.contains(&path) {
         return Err(Error::Store(format!("no store is mounted at {}", path.display())));
     }
-    let daemon = view::attribute(&path, "pid").and_then(|pid| pid.parse().ok());
+    let daemon = pid.and_then(|pid| pid.parse().ok());
     // One that can't be seen from here is not waited for.
     let daemon = daemon.and_then(Pid::from_raw).and_then(Daemon::watch);
     if arguments.force {
-        force(&path)?;
+        // The connection is cut, and the daemon ends what is under way.
+        mounts::cut_off(&path)?;
+        detach(&path)?;
     } else {
         drain(&path, wait, daemon.as_ref())?;
     }
     daemon.map_or(Ok(()), |daemon| daemon.wait_for_end(wait))
 }
 
-/// Takes the mount off whatever is open: the connection is cut, and the daemon ends what is under way.
-fn force(path: &Path) -> Result<()> {
-    mounts::cut_off(path)?;
+/// Takes a mount off that nobody serves.
+fn detach(path: &Path) -> Result<()> {
     match mounts::unmount(path, UnmountFlags::DETACH) {
         Ok(()) => Ok(()),
         Err(Unmount::Busy) => Err(Error::Busy(format!("{} is busy", path.display()))),
         Err(Unmount::Failed(error)) => Err(error),
     }
+}
+
+/// Asks a mount whether its daemon has died and, if not, which process that is.
+///
+/// # Errors
+/// It gives no answer within a time.
+fn asked(path: &Path, wait: Duration) -> Result<(bool, Option<String>)> {
+    let (answer, answered) = mpsc::channel();
+    let asked = path.to_owned();
+    // What waits for a daemon that is stopped can't be called back; it ends with this process.
+    std::thread::spawn(move || {
+        let is_dead = mounts::is_dead(&asked);
+        let pid = if is_dead { None } else { view::attribute(&asked, "pid") };
+        // Whoever asked may have given up.
+        let _ = answer.send((is_dead, pid));
+    });
+    answered.recv_timeout(wait.max(ANSWER_MIN)).map_err(|_| {
+        let shown = path.display();
+        Error::Busy(format!(
+            "{shown} stays mounted: its daemon gives no answer, it is stopped or hangs: let it go on, or end it and \
+             take the mount off with `sps umount --force {shown}`"
+        ))
+    })
 }
 
 /// Takes the mount off as soon as nothing is open on it.

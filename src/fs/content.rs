@@ -272,7 +272,7 @@ impl Mount {
     pub(crate) fn fsync(&self, handle: u64) -> Result<()> {
         let handle = self.handles.of(handle).ok_or(Error::BadHandle)?;
         match handle.as_ref() {
-            Handle::Upload(upload) => upload.session.staged().map_or(Ok(()), |file| file.sync()),
+            Handle::Upload(upload) => self.catalog.sync(&upload.session),
             Handle::Read { .. } | Handle::Empty | Handle::Page(_) | Handle::Draft(_) => Ok(()),
         }
     }

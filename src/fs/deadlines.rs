@@ -2,7 +2,8 @@
 //! in place of the thread that hangs on it.
 //!
 //! A request that takes long is not late as long as the disk answers: it has much to do. So a request that is half its
-//! time old has the disk tried, by a thread that nobody waits for; and only while that hangs, too, its time runs out.
+//! time old has the disk tried, by a thread that nobody waits for; and only while that hangs, too, its time runs out. As
+//! long as it hangs, whoever asks is answered soon.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -95,11 +96,10 @@ impl Deadlines {
     /// Answers what is late, until it is stopped. `try_disk` returns when the disk has answered.
     pub(super) fn run(&self, try_disk: &(impl Fn() + Clone + Send + 'static)) {
         let Some(limit) = self.limit else { return };
-        let tick = (limit / TICKS).min(TICK_MAX);
         let mut trial = None;
         let mut is_stopped = self.is_stopped.lock();
         while !*is_stopped {
-            self.stopped.wait_for(&mut is_stopped, tick);
+            self.stopped.wait_for(&mut is_stopped, tick(limit));
             self.look(limit, &mut trial, try_disk);
         }
     }
@@ -117,16 +117,16 @@ impl Deadlines {
         try_disk: &(impl Fn() + Clone + Send + 'static),
     ) {
         let now = Instant::now();
-        if !self.running.lock().values().any(|running| now - running.since >= limit / 2) {
-            return;
-        }
+        let is_old = |running: &Running| now - running.since >= limit / 2;
         match trial {
-            None => *trial = start(try_disk),
+            None if self.running.lock().values().any(is_old) => *trial = start(try_disk),
+            None => {}
             Some(Trial { is_over, .. }) if is_over.load(Ordering::Acquire) => {
                 // The disk answers: what is old has much to do, and its time begins anew.
                 *trial = None;
                 self.running.lock().values_mut().for_each(|running| running.since = now);
             }
+            // It is known now: who asks from now on is told soon, as others may wait for his folder.
             Some(Trial { since, .. }) if now - *since >= limit / 2 => self.answer_late(now, limit),
             Some(_) => {}
         }
@@ -135,7 +135,7 @@ impl Deadlines {
     fn answer_late(&self, now: Instant, limit: Duration) {
         let late: Vec<(u64, Running)> = {
             let mut running = self.running.lock();
-            running.extract_if(|_, running| now - running.since >= limit).collect()
+            running.extract_if(|_, running| now - running.since >= tick(limit)).collect()
         };
         let silence = Error::Silent(limit.as_secs_f64());
         let devices = devices().unwrap_or_else(|error| {
@@ -152,6 +152,10 @@ impl Deadlines {
             }
         }
     }
+}
+
+fn tick(limit: Duration) -> Duration {
+    (limit / TICKS).min(TICK_MAX)
 }
 
 /// The descriptors by which requests come to this process: each is answered by its own.

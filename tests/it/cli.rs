@@ -185,7 +185,7 @@ fn ls_and_show_tell_of_images_for_people_and_for_programs() {
         "virtual_size 2.0 KiB",
         "tags         lts,gold",
         "512 MiB",
-        "property.os  a\\u{9}b",
+        "property.os  a\\tb",
     ] {
         assert!(output.contains(word), "{word}: {output}");
     }

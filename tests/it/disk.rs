@@ -2,7 +2,8 @@
 //! power cut leaves; it fails, fills up, becomes read-only and stands still when it is told to.
 //!
 //! Whoever waits for a filesystem that his own process serves can't be killed. So nothing here waits for ever: a disk that
-//! is frozen thaws by itself, and one that is dropped, or is too old, is aborted and unmounted, whatever it is at.
+//! is frozen thaws by itself, and one that is dropped, or is too old, is aborted and unmounted, whatever it is at. And the
+//! tests map no file of a disk: while one is unmapped, whoever serves it gets no memory.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -141,7 +142,7 @@ impl Shared {
         if orders.is_off {
             return Err(Errno::EIO);
         }
-        let stop = orders.stop_at.take_if(|(at, part, _)| *at == op && path.contains(&**part));
+        let stop = orders.stop_at.take_if(|(at, part, _)| *at == op && is_meant(part, path));
         match stop {
             Some((_, _, Stop::Cut)) => orders.cut_after = Some(orders.changes),
             Some((_, _, Stop::Freeze)) => {
@@ -164,7 +165,7 @@ impl Shared {
             orders.done.push((op, path.to_owned()));
         }
         for fault in &mut orders.faults {
-            if fault.op == op && path.contains(&fault.part) {
+            if fault.op == op && is_meant(&fault.part, path) {
                 fault.seen += 1;
                 if fault.when == When::Always || fault.when == When::Nth(fault.seen) {
                     fault.hits += 1;
@@ -323,17 +324,23 @@ impl Disk {
         self.shared.state.lock().files(path)
     }
 
-    /// Lets operations fail on files whose path has `part` in it.
+    /// Lets operations fail on files whose path has `part` in it, or ends with it where `part` ends with `$`.
     pub fn fail(&self, op: Op, part: &str, when: When, errno: i32) {
         let part = part.to_owned();
         let fault = Fault { op, part, when, errno, seen: 0, hits: 0 };
         self.shared.orders.lock().faults.push(fault);
     }
 
+    /// How many operations have failed.
+    pub fn hits(&self) -> u64 {
+        self.shared.orders.lock().faults.iter().map(|fault| fault.hits).sum()
+    }
+
     /// Ends all faults. Answers how many operations have failed.
     pub fn heal(&self) -> u64 {
-        let faults = std::mem::take(&mut self.shared.orders.lock().faults);
-        faults.iter().map(|fault| fault.hits).sum()
+        let hits = self.hits();
+        self.shared.orders.lock().faults.clear();
+        hits
     }
 
     /// How large the disk is, in bytes; what is on it stays.
@@ -381,4 +388,8 @@ fn abort(shared: &Shared, path: &Path) {
     shared.kill_daemon();
     // MNT_FORCE aborts the connection; it is not mounted any more if that was done before.
     let _ = rustix::mount::unmount(path, UnmountFlags::FORCE | UnmountFlags::DETACH);
+}
+
+fn is_meant(part: &str, path: &str) -> bool {
+    part.strip_suffix('$').map_or_else(|| path.contains(part), |end| path.ends_with(end))
 }

@@ -15,6 +15,7 @@ mod command;
 mod crash;
 mod day;
 mod disk;
+mod faults;
 mod fsck;
 mod images;
 mod inspect;

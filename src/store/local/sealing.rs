@@ -29,11 +29,12 @@ impl LocalStore {
             // the data has both names until the new one is on the disk.
             Ok(()) => {
                 hit(Failpoint::StoreNamed);
-                self.sync_directory(&directory).inspect_err(|_| {
+                let synced = self.sync_directory(&directory);
+                let moved = synced.and_then(|()| self.remove(&staged, Failpoint::StoreDiscarded));
+                moved.inspect_err(|_| {
                     // It goes on being staged.
                     let _ = std::fs::remove_file(&blob);
-                })?;
-                self.remove(&staged, Failpoint::StoreDiscarded)
+                })
             }
             Err(error) if may_be_renamed(&error) => {
                 std::fs::rename(&staged, &blob).map_err(self.failed("seal", &staged))?;

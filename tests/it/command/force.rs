@@ -10,7 +10,10 @@ fn a_mount_is_taken_off_by_force_uploads_are_killed_and_readers_read_on() {
     sandbox.source("x", 500_000);
     sandbox.ok("cp $F/x $M/active/x");
     let reader = std::fs::File::open(sandbox.path("active/x")).expect("open");
-    let mut writer = sandbox.bash_command("exec 3> $M/active/y; cat $F/x >&3; exec sleep 60").spawn().expect("a writer");
+    let mut writer = sandbox
+        .bash_command("exec 3> $M/active/y; cat $F/x >&3; exec sleep 60")
+        .spawn()
+        .expect("a writer");
     eventually("it is being written", || sandbox.names("saving") == ["y"]);
     sandbox.fails("$SPS umount --wait 0 $M", "in use");
     sandbox.ok("$SPS umount --force $M; ! mountpoint -q $M");

@@ -8,8 +8,25 @@ use serde_json::Value;
 use crate::support::{Sandbox, names_in, run, text};
 
 const COMMANDS: [&str; 19] = [
-    "mount", "umount", "ls", "show", "set", "push", "pull", "restore", "import", "verify", "scrub", "tasks", "watch",
-    "backup", "fsck", "doctor", "completions", "man", "bench",
+    "mount",
+    "umount",
+    "ls",
+    "show",
+    "set",
+    "push",
+    "pull",
+    "restore",
+    "import",
+    "verify",
+    "scrub",
+    "tasks",
+    "watch",
+    "backup",
+    "fsck",
+    "doctor",
+    "completions",
+    "man",
+    "bench",
 ];
 
 /// Compares with what is kept in the tree, or keeps it anew with `UPDATE_GOLDEN=1`.
@@ -63,7 +80,8 @@ fn manual_pages_and_completions_are_made_for_every_command() {
 fn doctor_finds_what_is_wrong_and_says_what_to_do() {
     let sandbox = Sandbox::unmounted(&[]);
     let doctor = |words: &[&str]| {
-        let output = run(sandbox.sps().arg("doctor").args(words).arg("--store").arg(sandbox.store()));
+        let output =
+            run(sandbox.sps().arg("doctor").args(words).arg("--store").arg(sandbox.store()));
         (text(&output), output.status.code())
     };
     let (said, status) = doctor(&["--json"]);
@@ -80,7 +98,8 @@ fn doctor_finds_what_is_wrong_and_says_what_to_do() {
     sandbox.kill_daemon();
     let (said, status) = doctor(&["--json"]);
     assert_eq!(status, Some(1));
-    let found: Value = serde_json::from_str(said.split("\nsps: ").next().expect("JSON")).expect("JSON");
+    let found: Value =
+        serde_json::from_str(said.split("\nsps: ").next().expect("JSON")).expect("JSON");
     let advice = of(&found, "mount")["advice"].as_str().expect("advice").to_owned();
     assert!(advice.contains("sps mount"), "{advice}");
     sandbox.ok("umount -l $M; rm $S/sps.db*; touch $S/manifests/x");

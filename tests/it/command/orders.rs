@@ -51,7 +51,10 @@ fn restore_brings_back_what_was_removed_to_where_it_was() {
 #[test]
 fn import_verify_scrub_and_tasks_do_and_tell_what_tasks_do() {
     let sandbox = Sandbox::unmounted(&["scrub_time=0"]);
-    let sandbox = { let root = sandbox.file("").display().to_string(); sandbox.and(&format!("location_root={root}")) };
+    let sandbox = {
+        let root = sandbox.file("").display().to_string();
+        sandbox.and(&format!("location_root={root}"))
+    };
     sandbox.mount();
     sandbox.source("x", 50_000);
     let said = sandbox.ok("$SPS import $F/x $M");
@@ -64,12 +67,14 @@ fn import_verify_scrub_and_tasks_do_and_tell_what_tasks_do() {
     sandbox.ok("rm $M/active/y");
     sandbox.ok("$SPS scrub $M | grep -q purged");
     let tasks = json(&sandbox.ok("$SPS tasks --json $M"));
-    let kinds: Vec<&str> = tasks.as_array().expect("tasks").iter().filter_map(|task| task["type"].as_str()).collect();
+    let kinds: Vec<&str> =
+        tasks.as_array().expect("tasks").iter().filter_map(|task| task["type"].as_str()).collect();
     for kind in ["import", "verify", "scrub"] {
         assert!(kinds.contains(&kind), "{kinds:?}");
     }
     assert!(sandbox.ok("$SPS tasks $M").contains("success"));
-    let blob = sandbox.ok("echo $S/blobs/*/$(getfattr --only-values -n user.sps.blake3 $M/active/x)");
+    let blob =
+        sandbox.ok("echo $S/blobs/*/$(getfattr --only-values -n user.sps.blake3 $M/active/x)");
     sandbox.ok(&format!("printf z | dd of={} bs=1 seek=7 conv=notrunc status=none", blob.trim()));
     sandbox.fails("$SPS verify $M/active/x", "withheld");
     sandbox.fails("$SPS verify $M/active", "neither");
@@ -89,7 +94,8 @@ fn watch_tells_what_happens_as_it_happens() {
         // It has begun when it sleeps for the first time.
         eventually("it watches", || {
             std::fs::read_to_string(&path).is_ok_and(|stat| stat.contains(") S "))
-                && std::fs::read_to_string(format!("/proc/{}/wchan", watch.id())).is_ok_and(|at| at.contains("nanosleep"))
+                && std::fs::read_to_string(format!("/proc/{}/wchan", watch.id()))
+                    .is_ok_and(|at| at.contains("nanosleep"))
         });
         sandbox.ok("cp $F/x $M/active/x");
         let output = watch.wait_with_output().expect("it ends");

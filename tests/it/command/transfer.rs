@@ -64,7 +64,8 @@ fn a_push_that_is_killed_leaves_what_the_next_one_goes_on_with() {
     let mut push = push.spawn().expect("a push");
     eventually("half of it is there", || {
         let there = fs::metadata(sandbox.path("uploading/x"));
-        there.is_ok_and(|there| there.len() > 20 << 20) || push.try_wait().expect("a child").is_some()
+        there.is_ok_and(|there| there.len() > 20 << 20)
+            || push.try_wait().expect("a child").is_some()
     });
     signal(i32::try_from(push.id()).expect("a number"), "KILL");
     push.wait().expect("ended");
@@ -91,7 +92,8 @@ fn what_can_not_be_pushed_or_pulled_is_said_and_keeps_nothing_else() {
     sandbox.ok("cp $F/x $M/uploading/z; exec 3<> $M/uploading/z; flock -x 3; cp $F/x $F/z
                 $SPS push $F/z $M 2> $F/said && exit 1; grep -q 'another process' $F/said; exec 3>&-; $SPS push $F/z $M");
     // A damaged copy is not left for a whole one.
-    let blob = sandbox.ok("echo $S/blobs/*/$(getfattr --only-values -n user.sps.blake3 $M/active/x)");
+    let blob =
+        sandbox.ok("echo $S/blobs/*/$(getfattr --only-values -n user.sps.blake3 $M/active/x)");
     sandbox.ok(&format!("printf z | dd of={} bs=1 seek=7 conv=notrunc status=none", blob.trim()));
     sandbox.ok("echo 3 > /proc/sys/vm/drop_caches");
     sandbox.fails("$SPS pull $M/active/x $F/copy", "damaged");

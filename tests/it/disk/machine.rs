@@ -15,6 +15,9 @@ use tempfile::TempDir;
 use super::{Disk, State};
 use crate::support::{attribute, eventually, names_in, pattern, signal};
 
+/// Where on the disk the store is: in directories that are new with it.
+const STORE: &str = "var/lib/sps";
+
 /// A disk, and what runs on it.
 pub struct Machine {
     pub disk: Disk,
@@ -39,9 +42,9 @@ impl Machine {
         machine
     }
 
-    /// Where the store is: in directories that are new with it.
+    /// Where the store is.
     pub fn store(&self) -> PathBuf {
-        self.disk.path().join("var/lib/sps")
+        self.disk.path().join(STORE)
     }
 
     /// Where it is mounted.
@@ -131,7 +134,7 @@ impl Machine {
             held.extend(names.filter_map(|name| attribute(&folder.join(name), "blake3")));
         }
         eventually("what no image has is given back", || {
-            self.disk.files("var/lib/sps/blobs").is_subset(&held)
+            self.disk.files(&format!("{STORE}/blobs")).is_subset(&held)
         });
     }
 
@@ -142,9 +145,15 @@ impl Machine {
         lines.join("\n")
     }
 
-    /// Checks the store, which nobody has.
+    /// Checks the store, which nobody has: a copy of it. SQLite maps a part of a database, and to unmap a file of a disk that
+    /// one serves oneself is to wait for oneself.
     pub fn audit(&self) {
-        crate::support::audit(&self.store());
+        let memory = Path::new("/dev/shm");
+        let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let copy =
+            tempfile::Builder::new().prefix("sps-audit-").tempdir_in(place).expect("a directory");
+        self.disk.state().copy_out(STORE, copy.path()).expect("copied");
+        crate::support::audit(copy.path());
     }
 }
 
@@ -231,6 +240,19 @@ pub fn put(path: &Path, name: &str, door: Door, piece: usize) -> std::io::Result
     };
     let closed = close(file);
     written.and(closed)
+}
+
+/// Renames. Whoever is just starting a program has what the test has open, for a moment, so it may be busy.
+pub fn rename(from: &Path, to: &Path) -> std::io::Result<()> {
+    let answer = std::cell::RefCell::new(Ok(()));
+    eventually("nobody has it open", || {
+        let renamed = std::fs::rename(from, to);
+        let is_busy =
+            renamed.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY));
+        *answer.borrow_mut() = renamed;
+        !is_busy
+    });
+    answer.into_inner()
 }
 
 fn fill_sparse(file: &File) -> std::io::Result<()> {

@@ -2,6 +2,8 @@
 //! that are in between.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -95,11 +97,6 @@ pub enum Cut {
     Ordered,
     /// Of each effect all or nothing, and of a write some sectors.
     Scattered,
-}
-
-impl Cut {
-    /// Every mode.
-    pub const ALL: [Self; 4] = [Self::Lose, Self::Keep, Self::Ordered, Self::Scattered];
 }
 
 /// Numbers that look random and are the same for the same seed.
@@ -371,6 +368,31 @@ impl State {
             number = self.seen.get(&number)?.entries()?.get(name)?.0;
         }
         self.seen.get(&number)
+    }
+
+    /// Writes all that is below a path to a directory of another filesystem.
+    pub fn copy_out(&self, path: &str, to: &Path) -> std::io::Result<()> {
+        let mut open: Vec<(&Inode, PathBuf)> =
+            self.find(path).map(|inode| (inode, to.to_owned())).into_iter().collect();
+        while let Some((inode, to)) = open.pop() {
+            match &inode.kind {
+                Kind::Directory { entries } => {
+                    std::fs::create_dir_all(&to)?;
+                    let found = entries.iter().filter_map(|(name, (number, _))| {
+                        Some((self.seen.get(number)?, to.join(name)))
+                    });
+                    open.extend(found);
+                }
+                Kind::File { pages, size } => {
+                    let file = std::fs::File::create(&to)?;
+                    for (number, page) in pages {
+                        file.write_all_at(&**page, number * PAGE as u64)?;
+                    }
+                    file.set_len(*size)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The names of all files below a path.

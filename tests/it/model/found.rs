@@ -86,3 +86,53 @@ fn what_leaves_staging_while_it_is_open_has_no_size_any_more() {
     assert!(said.starts_with("0\n") && said.contains("No such attribute"), "{said}");
     assert_eq!(sandbox.tree(), ["queued/x"]);
 }
+
+// semantics: rm-cuts-writer
+#[test]
+fn a_close_that_is_overtaken_by_a_removal_says_so() {
+    let sandbox = Sandbox::new();
+    let said = sandbox.ok("python3 -c '
+import errno, os, threading
+mount = os.environ[\"M\"]
+done, codes = False, set()
+def remove():
+    while not done:
+        try: os.unlink(mount + \"/saving/x\")
+        except OSError: pass
+remover = threading.Thread(target=remove)
+remover.start()
+for number in range(150):
+    f = os.open(mount + \"/active/x\", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try: os.write(f, bytes([65 + number % 26]) * 200_000)
+    except OSError as e: codes.add(errno.errorcode[e.errno])
+    try: os.close(f)
+    except OSError as e: codes.add(errno.errorcode[e.errno])
+done = True
+remover.join()
+print(*codes)
+'");
+    assert!(["ECANCELED", ""].contains(&said.trim()), "{said}");
+}
+
+// semantics: write-error-kills
+#[test]
+fn a_close_after_a_first_write_that_failed_fails_as_well() {
+    let sandbox = Sandbox::unmounted(&[]);
+    let root = sandbox.file("");
+    let sandbox = sandbox.and(&format!("location_root={}", root.display()));
+    sandbox.mount();
+    sandbox.source("one", 700);
+    // The image gets its data from elsewhere while somebody has it open.
+    let said = sandbox.ok("python3 -c '
+import errno, os
+path, codes = os.environ[\"M\"] + \"/queued/x\", []
+f = os.open(path, os.O_WRONLY | os.O_CREAT)
+os.setxattr(path, \"user.sps.locations\", (os.environ[\"F\"] + \"/one\").encode())
+for work in (lambda: os.write(f, b\"data\"), lambda: os.close(f)):
+    try: work()
+    except OSError as e: codes.append(errno.errorcode[e.errno])
+print(*codes)
+'");
+    assert_eq!(said, "ECANCELED ECANCELED\n");
+    sandbox.ok("cmp $F/one $M/active/x");
+}

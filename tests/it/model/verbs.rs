@@ -117,6 +117,7 @@ impl Model {
             return Ok(());
         }
         if self.images.get(&key).is_none_or(|image| image.status != Status::Queued) {
+            self.uploads.get_mut(&key).expect("open").failure = Some(ECANCELED);
             return Err(ECANCELED);
         }
         self.uploads.get_mut(&key).expect("open").has_begun = true;
@@ -296,7 +297,6 @@ impl Model {
             self.images.remove(&key);
             return;
         }
-        self.cut_off(key);
         let sealed = self.uploads.get(&key).filter(|upload| upload.is_sealed);
         let sealed = sealed.map(|upload| upload.data.clone());
         self.enter(key, Status::Deleted);
@@ -326,6 +326,7 @@ impl Model {
         if is_protected(self.image(key).mode) {
             return Err(EPERM);
         }
+        self.cut_off(key);
         self.take_away(key);
         Ok(())
     }
@@ -364,6 +365,9 @@ impl Model {
         let holder = self.check_move(key, to, asked)?;
         let from = self.image(key).status;
         self.change(key).name = asked.name.to_owned();
+        if [Status::Queued, Status::Saving, Status::Uploading, Status::Importing].contains(&from) {
+            self.cut_off(key);
+        }
         match to {
             Status::PendingDelete | Status::Deleted => {
                 // The folder is what is asked for, whatever `rm` would do.
@@ -385,9 +389,6 @@ impl Model {
             Status::Queued | Status::Uploading | Status::Killed => {
                 let sealed = self.uploads.get(&key).filter(|upload| upload.is_sealed);
                 let sealed = sealed.map(|upload| Data::Gone(upload.data.clone()));
-                if from != Status::Active {
-                    self.cut_off(key);
-                }
                 self.enter(key, to);
                 let image = self.change(key);
                 image.data = sealed.filter(|_| to == Status::Killed).unwrap_or(Data::None);

@@ -30,7 +30,7 @@ def wait():
 ";
         // Whatever it waits for, it does not wait for ever.
         let mut child = Command::new("timeout")
-            .args(["-k", "1", "90", "python3", "-c", &format!("{HEAD}{script}")])
+            .args(["-k", "1", "240", "python3", "-c", &format!("{HEAD}{script}")])
             .env("M", sandbox.root())
             .env("F", sandbox.file(""))
             .current_dir("/")

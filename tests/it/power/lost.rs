@@ -1,7 +1,10 @@
 //! What was once lost by a power cut, each at the moment at which it was lost.
 
+use std::fs::File;
+use std::io::Write;
+
 use super::base;
-use crate::disk::machine::{Door, Machine, put};
+use crate::disk::machine::{Door, Machine, close, content, put, rename};
 use crate::disk::{Cut, Op, State, Stop, When};
 use crate::support::{count_files, eventually, names_in};
 
@@ -77,7 +80,7 @@ fn an_import_loses_nothing_while_its_data_gets_its_name() {
         let mut machine = Machine::boot(base(), &[]);
         machine.disk.stop_at(op, part, Stop::Cut);
         let from = machine.path("uploading/staged");
-        let told = std::fs::rename(from, machine.path("active/staged")).is_ok();
+        let told = rename(&from, &machine.path("active/staged")).is_ok();
         eventually("the cut", || machine.disk.is_off());
         machine.cut();
         each_left(&machine.disk.state(), |machine, found| {
@@ -96,7 +99,7 @@ fn an_import_that_was_answered_on_a_slow_disk_has_its_data() {
     put(&machine.path("uploading/more"), "new", Door::New, 50_000).expect("closed");
     machine.disk.stop_at(Op::Fsync, "/", Stop::Freeze);
     let (from, to) = (machine.path("uploading/more"), machine.path("active/more"));
-    let renaming = std::thread::spawn(move || std::fs::rename(from, to).is_ok());
+    let renaming = std::thread::spawn(move || rename(&from, &to).is_ok());
     eventually("it waits for the disk", || machine.disk.is_frozen() || renaming.is_finished());
     let began = std::time::Instant::now();
     eventually("it is answered, or not", || {
@@ -136,4 +139,63 @@ fn whatever_is_left_of_a_first_start_is_no_hindrance_for_the_next() {
             assert_eq!(count_files(&machine.store().join("blobs")), 1);
         });
     }
+}
+
+/// A sync that its writer asked for and that failed: the next one, at the close, would answer well and write nothing.
+#[test]
+fn a_failed_sync_is_not_forgotten_by_the_close_that_follows() {
+    for folder in ["active", "uploading"] {
+        let mut machine = Machine::boot(base(), &[]);
+        let path = machine.path(&format!("{folder}/x"));
+        let mut file = File::create(&path).expect("created");
+        file.write_all(&content("new")).expect("written");
+        machine.disk.fail(Op::Fsync, "/staging/", When::Nth(1), libc::EIO);
+        file.sync_all().expect_err("it fails");
+        assert_eq!(machine.disk.heal(), 1);
+        let closed = close(file);
+        assert_eq!(closed.expect_err("it has failed").raw_os_error(), Some(libc::EIO));
+        machine.settle();
+        if folder == "uploading" {
+            rename(&path, &machine.path("active/x")).expect_err("a part of it may be lost");
+            put(&path, "new", Door::Replace, 50_000).expect("written anew");
+            rename(&path, &machine.path("active/x")).expect("taken in");
+            machine.settle();
+        }
+        machine.cut();
+        let wanted = if folder == "uploading" { Some("new") } else { None };
+        each_left(&machine.disk.state(), |machine, found| {
+            assert_eq!(machine.tree().get("active/x").map(String::as_str), wanted, "{found}");
+        });
+    }
+}
+
+#[test]
+fn what_could_not_be_synced_at_its_close_is_not_taken_in() {
+    let mut machine = Machine::boot(base(), &[]);
+    machine.disk.fail(Op::Fsync, "/staging/", When::Always, libc::EIO);
+    let path = machine.path("uploading/x");
+    put(&path, "new", Door::New, 50_000).expect_err("it can't be synced");
+    machine.disk.heal();
+    eventually("its last close is through", || {
+        let renamed = std::fs::rename(&path, machine.path("active/x"));
+        renamed.is_err_and(|error| error.raw_os_error() == Some(libc::EIO))
+    });
+    machine.cut();
+    each_left(&machine.disk.state(), |machine, found| {
+        assert_eq!(machine.tree().get("active/x"), None, "{found}");
+    });
+}
+
+/// What `fsync` has answered is there, with its name, though nobody has closed the file.
+#[test]
+fn a_staged_file_that_was_synced_is_there_though_it_was_never_closed() {
+    let mut machine = Machine::boot(base(), &[]);
+    let mut file = File::create(machine.path("uploading/x")).expect("created");
+    file.write_all(&content("new")).expect("written");
+    file.sync_all().expect("synced");
+    machine.cut();
+    drop(file);
+    each_left(&machine.disk.state(), |machine, found| {
+        assert_eq!(machine.tree().get("uploading/x").map(String::as_str), Some("new"), "{found}");
+    });
 }

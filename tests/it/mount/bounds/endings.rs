@@ -52,6 +52,25 @@ fn umount_under_load_loses_no_upload_whose_close_succeeded() {
     }
 }
 
+// semantics: umount-drains
+#[test]
+fn umount_of_a_daemon_that_is_stopped_says_so_and_does_not_hang() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("cp /etc/hostname $M/active/x");
+    let daemon = sandbox.daemon().expect("a daemon");
+    signal(daemon, "STOP");
+    let mut umount = std::process::Command::new("timeout");
+    umount.args(["-k", "1", "30", env!("CARGO_BIN_EXE_sps"), "umount", "--wait", "1"]);
+    let output = run(umount.arg(sandbox.root()));
+    signal(daemon, "CONT");
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("gives no answer"), "{said}");
+    sandbox.ok("cmp /etc/hostname $M/active/x");
+    sandbox.umount();
+    sandbox.audit();
+}
+
 // semantics: umount-died
 #[test]
 fn umount_says_when_the_daemon_was_killed_while_it_drained() {

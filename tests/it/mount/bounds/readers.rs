@@ -70,12 +70,15 @@ fn a_folder_that_is_held_open_lists_what_stays_once_through_thousands_of_changes
             "
 done, folder = 0, M + '/queued/'
 for n in range({changes} // 100):
-    for k in range(25):
-        old, new = folder + 'come-%d' % (k + 1), folder + 'gone-%d-%d' % (n, k)
-        os.rename(old, new)
-        os.chmod(new, 0o600 + n % 64)
-        os.utime(new, (n, n))
-        os.rename(new, old)
+    for k in range(48):
+        path = folder + 'come-%d' % (k + 1)
+        os.chmod(path, 0o600 + n % 64)
+        os.utime(path, (n, n))
+    old, new = folder + 'come-%d' % (n % 200 + 1), folder + 'gone-%d' % n
+    os.rename(old, new)
+    os.rename(new, old)
+    os.setxattr(old, 'user.sps.tags', b'%d' % n)
+    os.removexattr(old, 'user.sps.tags')
     if n % 10 == 0:
         os.close(os.open(folder + 'new-%d' % n, os.O_WRONLY | os.O_CREAT))
     if n % 20 == 10: os.unlink(folder + 'new-%d' % (n - 10))

@@ -133,6 +133,31 @@ wait()
     assert_eq!(sandbox.ok("cat $M/active/x"), "new\n");
     writer.go_on();
     writer.end();
+    // The other way round: one who has a queued image open that is staged meanwhile.
+    sandbox.ok("touch $M/queued/y");
+    let mut writer = Puppet::new(
+        &sandbox,
+        "
+file = os.open(M + '/queued/y', os.O_WRONLY)
+say('open')
+wait()
+try: os.write(file, b'more'); say('0')
+except OSError as error: say(str(error.errno))
+wait()
+",
+    );
+    assert_eq!(writer.hear(), "open");
+    sandbox.ok("mv $M/queued/y $M/uploading/");
+    sandbox.fails("echo new > $M/uploading/y", "Device or resource busy");
+    writer.go_on();
+    assert_eq!(writer.hear(), "125", "ECANCELED");
+    writer.go_on();
+    writer.end();
+    eventually("its last close is done", || {
+        sandbox.bash("echo new > $M/uploading/y").status.success()
+    });
+    sandbox.ok("mv $M/uploading/y $M/active/; settled");
+    assert_eq!(sandbox.ok("cat $M/active/y"), "new\n");
     sandbox.umount();
     sandbox.audit();
 }

@@ -26,7 +26,7 @@ const EXECUTORS: usize = 4;
 const DECLARED: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 /// What is done to each image, but for the moves.
-const OPERATIONS: [Operation; 33] = {
+const OPERATIONS: [Operation; 37] = {
     use Operation as O;
     [
         O::Stat,
@@ -41,6 +41,8 @@ const OPERATIONS: [Operation; 33] = {
         O::SetFixed("blake3"),
         O::SetFixed("message"),
         O::SetFixed("owner"),
+        // Below no root that is allowed.
+        O::SetFixed("locations"),
         O::Chmod,
         O::Chgrp,
         O::SetTime,
@@ -57,7 +59,10 @@ const OPERATIONS: [Operation; 33] = {
         O::Declare("expected_sha256", DECLARED),
         O::Unlink,
         O::Rename,
-        O::RenameOnto,
+        O::RenameOnto(Status::Active),
+        O::RenameOnto(Status::Uploading),
+        O::RenameOnto(Status::Deactivated),
+        O::RenameOnto(Status::PendingDelete),
         O::Replace,
         O::TakeName,
         O::Truncate,
@@ -108,7 +113,7 @@ struct Plan {
     /// Images on which nobody succeeds with a change.
     shared: Vec<usize>,
     /// Names of images of their own that people rename onto others.
-    own: Vec<(Person, String)>,
+    own: Vec<(String, Subject)>,
 }
 
 impl Plan {
@@ -136,10 +141,11 @@ impl Plan {
             Operation::Rename => {
                 vec!["rename".into(), path, at(&format!("{folder}/{name}-renamed"))]
             }
-            Operation::RenameOnto => {
-                let own = format!("own-{image}-{}", person.uid);
-                self.own.push((person, own.clone()));
-                vec!["rename".into(), at(&format!("active/{own}")), path]
+            Operation::RenameOnto(from) => {
+                let own = format!("own-{from}-{image}-{}", person.uid);
+                let (uid, gid) = (person.uid, person.gid);
+                self.own.push((own.clone(), Subject { status: from, uid, gid, mode: 0o644 }));
+                vec!["rename".into(), at(&format!("{from}/{own}")), path]
             }
             Operation::Move(to) => vec!["rename".into(), path, at(&format!("{to}/{name}"))],
             Operation::Chmod => {
@@ -179,8 +185,8 @@ fn plan_of(sandbox: &Sandbox, plan: &mut Plan, subject: Subject) {
         // One image of this person's own to change, where he may, without taking it away.
         let mut changed = None;
         for operation in &all {
-            let only_active = [Operation::RenameOnto, Operation::TakeName].contains(operation);
-            if only_active && subject.status != Status::Active {
+            let is_onto = matches!(operation, Operation::RenameOnto(_) | Operation::TakeName);
+            if is_onto && subject.status != Status::Active {
                 continue;
             }
             let succeeds = expected(person, *operation, subject).contains(&0);
@@ -318,7 +324,7 @@ fn place_after(image: &Made, operation: Operation) -> Option<String> {
             Status::Deleted => None,
             _ => to(Status::Deleted),
         },
-        Operation::Replace | Operation::TakeName | Operation::RenameOnto => match status {
+        Operation::Replace | Operation::TakeName | Operation::RenameOnto(_) => match status {
             Status::Active => to(Status::PendingDelete),
             Status::Queued => to(Status::Active),
             _ => to(status),
@@ -407,11 +413,7 @@ fn run_matrix(statuses: &[Status]) -> usize {
             plan_of(&sandbox, &mut plan, subject);
         }
     }
-    for (person, name) in &plan.own {
-        let path = sandbox.path(&format!("active/{name}"));
-        fs::write(&path, format!("{name} of {}", person.name)).expect("an image of his own");
-        chown(&path, Some(person.uid), Some(person.gid)).expect("chown");
-    }
+    make_all(&sandbox, &plan.own);
     let (made, open) = make_all(&sandbox, &plan.images);
     for image in &plan.shared {
         // What could be taken off.
@@ -473,7 +475,7 @@ fn each_user_may_do_to_an_active_image_what_the_specification_says() {
     assert!(count > 2_000, "{count} cells");
 }
 
-// semantics: owner-governs mode-bits rm-forgets others-unreadable
+// semantics: owner-governs mode-bits rm-forgets others-unreadable protected-record
 #[test]
 fn each_user_may_do_to_an_image_that_is_gone_what_the_specification_says() {
     let count = run_matrix(&[Status::Killed, Status::PendingDelete, Status::Deleted]);

@@ -35,8 +35,8 @@ pub enum Operation {
     Unlink,
     /// Another name in the same folder.
     Rename,
-    /// Renaming an image of one's own onto it, in `active/`.
-    RenameOnto,
+    /// Renaming an image of one's own from a folder onto it, in `active/`.
+    RenameOnto(Status),
     Move(Status),
     Chmod,
     /// To another user.
@@ -154,9 +154,14 @@ pub fn expected(person: Person, operation: Operation, subject: Subject) -> Vec<i
             (false, false) => vec![EACCES],
             (false, true) => vec![EPERM, EACCES],
         },
-        // The record of a deleted image is root's to forget, and has nothing that could be protected.
-        O::Unlink if subject.status == Status::Deleted => only(person.uid == 0, EACCES),
-        O::Unlink | O::RenameOnto => removing(),
+        // The record of a deleted image is root's to forget.
+        O::Unlink if subject.status == Status::Deleted => match (person.uid, is_protected) {
+            (0, false) => vec![DONE],
+            (0, true) => vec![EPERM],
+            (_, false) => vec![EACCES],
+            (_, true) => vec![EPERM, EACCES],
+        },
+        O::Unlink | O::RenameOnto(_) => removing(),
         O::Rename => only(governs, EACCES),
         O::Move(to) if is_move(subject.status, to) => removing(),
         O::Move(to) if is_move_of_others(subject.status, to) && !governs => vec![EPERM, EACCES],
@@ -189,6 +194,6 @@ pub fn takes_away(operation: Operation) -> bool {
     use Operation as O;
     matches!(
         operation,
-        O::Replace | O::TakeName | O::Unlink | O::RenameOnto | O::Move(_) | O::Truncate
+        O::Replace | O::TakeName | O::Unlink | O::RenameOnto(_) | O::Move(_) | O::Truncate
     )
 }

@@ -1,0 +1,70 @@
+//! A registry whose disk fails: at its start, in its log, and in what gives the log its name.
+
+use super::{base, is, there};
+use crate::disk::machine::{Door, Machine, put};
+use crate::disk::{Cut, Op, State, When};
+
+/// Who can't open, read or write the registry says so, and the store is as it was.
+#[test]
+fn a_daemon_whose_registry_fails_at_its_start_says_so_and_starts_later() {
+    let state = base();
+    for (op, part) in [
+        (Op::Open, "sps.db$"),
+        (Op::Read, "sps.db$"),
+        (Op::Create, "sps.db-wal"),
+        (Op::Write, "sps.db-wal"),
+        (Op::Fsync, "/lib/sps$"),
+        (Op::Open, "/lock$"),
+        (Op::Write, "/lock$"),
+    ] {
+        let mut machine = Machine::with(state.clone(), &[]);
+        machine.disk.fail(op, part, When::Always, libc::EIO);
+        let told = machine.start().expect_err("it can't start");
+        assert!(machine.disk.heal() > 0, "{op:?} {part} was not met");
+        assert!(told.starts_with("sps: ") && told.lines().count() == 1, "{op:?} {part}: {told:?}");
+        machine.start().expect("it starts");
+        is(&machine, "active/kept", &[Some("kept")]);
+        machine.stop();
+        machine.audit();
+    }
+}
+
+/// The log is made anew at each start; SQLite does not tell when its name could not be synced.
+#[test]
+fn a_log_whose_name_could_not_be_synced_takes_nothing_with_it() {
+    let mut machine = Machine::with(base(), &[]);
+    machine.disk.fail(Op::Fsync, "/lib/sps$", When::Nth(2), libc::EIO);
+    if machine.start().is_err() {
+        machine.disk.heal();
+        machine.start().expect("it starts");
+    }
+    let told = put(&machine.path("active/x"), "new", Door::New, 50_000).is_ok();
+    machine.disk.heal();
+    machine.cut();
+    let mut after = Machine::boot(machine.disk.left(Cut::Lose, 0), &[]);
+    after.settle();
+    assert!(!told || after.tree().get("active/x").map(String::as_str) == Some("new"));
+    after.stop();
+    after.audit();
+}
+
+/// Nobody gets an answer that is not on the disk as long as the log can't be written again.
+#[test]
+fn while_the_log_can_not_be_synced_nothing_is_answered_and_later_all_is() {
+    let mut machine = Machine::boot(State::default(), &[]);
+    there(&machine.root(), "active/kept", "kept");
+    machine.disk.fail(Op::Fsync, "sps.db-wal", When::Always, libc::EIO);
+    for round in 0..5 {
+        let path = machine.path(&format!("active/x{round}"));
+        put(&path, "small", Door::New, 1 << 20).expect_err("not on the disk");
+    }
+    assert!(machine.disk.heal() >= 5);
+    put(&machine.path("active/y"), "new", Door::New, 50_000).expect("on the disk");
+    machine.cut();
+    let mut after = Machine::boot(machine.disk.left(Cut::Lose, 0), &[]);
+    after.settle();
+    is(&after, "active/y", &[Some("new")]);
+    is(&after, "active/kept", &[Some("kept")]);
+    after.stop();
+    after.audit();
+}

@@ -1,0 +1,81 @@
+//! Disks that fill up, that are read-only for a while, and that fail for long.
+
+use super::{base, is, there};
+use crate::disk::machine::{Door, Machine, put, rename};
+use crate::disk::{Op, When};
+use crate::support::names_in;
+
+// semantics: full-disk
+#[test]
+fn a_store_that_fills_up_goes_on_when_there_is_room_again() {
+    let mut machine = Machine::boot(base(), &[]);
+    there(&machine.root(), "uploading/staged", "staged");
+    machine.disk.leave_room(100_000);
+    for name in ["a", "b", "c"] {
+        let told = put(&machine.path(&format!("active/{name}")), "big", Door::New, 50_000);
+        assert_eq!(told.expect_err("full").raw_os_error(), Some(libc::ENOSPC));
+        is(&machine, &format!("active/{name}"), &[None]);
+    }
+    let told = put(&machine.path("active/kept"), "big", Door::Replace, 1 << 20);
+    assert_eq!(told.expect_err("full").raw_os_error(), Some(libc::ENOSPC));
+    is(&machine, "active/kept", &[Some("kept")]);
+    // Nothing at all is free: what is there can be removed all the same.
+    machine.disk.leave_room(0);
+    machine.settle();
+    for name in names_in(&machine.path("killed")) {
+        let killed = machine.path("killed").join(name);
+        std::fs::remove_file(killed).expect("removed on a full disk");
+    }
+    is(&machine, "uploading/staged", &[Some("staged")]);
+    machine.disk.set_capacity(1 << 30);
+    put(&machine.path("active/a"), "big", Door::New, 1 << 20).expect("room again");
+    rename(&machine.path("uploading/staged"), &machine.path("active/staged")).expect("too");
+    machine.settle();
+    is(&machine, "active/a", &[Some("big")]);
+    is(&machine, "active/staged", &[Some("staged")]);
+    machine.stop();
+    machine.audit();
+}
+
+#[test]
+fn a_store_below_which_the_disk_is_read_only_reads_and_goes_on_when_it_is_writable() {
+    let mut machine = Machine::boot(base(), &[]);
+    there(&machine.root(), "active/x", "old");
+    machine.disk.set_read_only(true);
+    put(&machine.path("active/y"), "new", Door::New, 50_000).expect_err("read-only");
+    put(&machine.path("active/x"), "new", Door::Replace, 50_000).expect_err("read-only");
+    std::fs::remove_file(machine.path("active/x")).expect_err("read-only");
+    std::fs::rename(machine.path("active/x"), machine.path("active/z")).expect_err("read-only");
+    is(&machine, "active/x", &[Some("old")]);
+    is(&machine, "active/kept", &[Some("kept")]);
+    machine.disk.set_read_only(false);
+    put(&machine.path("active/z"), "new", Door::New, 50_000).expect("writable again");
+    put(&machine.path("active/x"), "new", Door::Replace, 50_000).expect("writable again");
+    machine.settle();
+    is(&machine, "active/x", &[Some("new")]);
+    is(&machine, "active/z", &[Some("new")]);
+    machine.stop();
+    machine.audit();
+}
+
+#[test]
+fn a_disk_that_fails_for_long_loses_nothing_that_was_there_before() {
+    let mut machine = Machine::boot(base(), &[]);
+    there(&machine.root(), "active/x", "old");
+    for op in [Op::Write, Op::Fsync, Op::Create, Op::Link, Op::Unlink, Op::Rename] {
+        machine.disk.fail(op, "/", When::Always, libc::EIO);
+    }
+    for round in 0..20 {
+        let path = machine.path(&format!("active/y{round}"));
+        put(&path, "small", Door::New, 1 << 20).expect_err("the disk fails");
+    }
+    std::fs::rename(machine.path("active/x"), machine.path("active/z")).expect_err("it fails");
+    is(&machine, "active/x", &[Some("old")]);
+    assert!(machine.disk.heal() > 20);
+    put(&machine.path("active/y"), "new", Door::New, 50_000).expect("it works again");
+    machine.settle();
+    is(&machine, "active/x", &[Some("old")]);
+    is(&machine, "active/y", &[Some("new")]);
+    machine.stop();
+    machine.audit();
+}
