@@ -100,7 +100,12 @@ fn doctor_finds_what_is_wrong_and_says_what_to_do() {
     assert_eq!(status, Some(1));
     let found: Value =
         serde_json::from_str(said.split("\nsps: ").next().expect("JSON")).expect("JSON");
-    let advice = of(&found, "mount")["advice"].as_str().expect("advice").to_owned();
+    let own = sandbox.root().display().to_string();
+    let all = found.as_array().expect("findings");
+    let dead = all
+        .iter()
+        .find(|finding| finding["found"].as_str().is_some_and(|found| found.contains(&own)));
+    let advice = dead.expect("the mount")["advice"].as_str().expect("advice").to_owned();
     assert!(advice.contains("sps mount"), "{advice}");
     sandbox.ok("umount -l $M; rm $S/sps.db*; touch $S/manifests/x");
     let (said, status) = doctor(&[]);

@@ -51,15 +51,14 @@ fn mount_8_and_a_line_of_fstab_mount_a_store() {
     let sandbox = Sandbox::unmounted(&[]);
     sandbox.source("x", 5000);
     // mount(8) looks for its helper in one folder; nobody else sees what is put there.
-    let script = "set -e
-        mkdir $F/sbin; cp -a /sbin/. $F/sbin/ 2>/dev/null || true; ln -sf $SPS $F/sbin/mount.sps
-        mount --bind $F/sbin $(readlink -f /sbin)
+    let script = "set -ex
+        mkdir $F/sbin; ln -s $SPS $F/sbin/mount.sps
+        mount -t overlay overlay -o lowerdir=$F/sbin:$(readlink -f /sbin) $(readlink -f /sbin)
         mount -t sps -o _netdev,noauto,x-systemd.automount,scrub_time=3d $S $M
         cp $F/x $M/active/x; grep -q 'fuse.sps' /proc/self/mountinfo; $SPS umount $M
-        cp /etc/fstab $F/fstab 2>/dev/null || true
         echo \"$S $M sps noauto,nofail,rw 0 0\" > $F/fstab
         mount -T $F/fstab $M; cmp $F/x $M/active/x
-        grep -q 259200 $M/.sps/config.json && exit 1
+        grep -q '"scrub_time_seconds": 604800' $M/.sps/config.json
         $SPS umount $M
         mount -t sps -o nonsense $S $M 2> $F/said && exit 1; grep -q 'there is no option nonsense' $F/said";
     let mut command = std::process::Command::new("unshare");
