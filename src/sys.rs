@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "each block says why it is sound")]
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd};
 
 /// Starts to write a stretch of a file to the disk, without waiting for it: sync_file_range(2) with
 /// `SYNC_FILE_RANGE_WRITE`. It promises nothing, and only leaves less to wait for later.
@@ -18,6 +18,16 @@ pub(crate) fn start_write_back(file: &File, offset: u64, length: u64) -> std::io
     let done = unsafe {
         libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE)
     };
+    if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// Closes a file and answers what close(2) says, as whoever is told by it needs to know.
+///
+/// # Errors
+/// The filesystem says that what was written is not good.
+pub(crate) fn close(file: File) -> std::io::Result<()> {
+    // SAFETY: the descriptor was this file's own, and nobody else has it.
+    let done = unsafe { libc::close(file.into_raw_fd()) };
     if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 

@@ -5,7 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::{BackupArguments, print};
+use super::arguments::BackupArguments;
+use super::print;
 use crate::catalog::{Backup, Copying};
 use crate::error::{Error, Result};
 use crate::image::{Content, Image};

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::arguments::{BenchCommand, FillArguments};
 use super::backup::sync_all;
-use super::{BenchCommand, FillArguments};
 use crate::catalog::{Catalog, Parts, Policy, Source, SystemTimeSource};
 use crate::error::{Error, Result};
 use crate::image::{Image, ImageName, Ownership, User};

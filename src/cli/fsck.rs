@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use super::arguments::FsckArguments;
 use super::backup::finish;
-use super::{FsckArguments, print};
+use super::print;
 use crate::catalog::{Checkup, Finding, Parts, SystemTimeSource, check};
 use crate::error::{Error, Result};
 use crate::location::Locations;

@@ -48,10 +48,15 @@ pub(super) fn start(options: &Options, file: Option<&Path>) -> Result<Logging> {
         .spawn(move || writer.serve(target))
         .map_err(|error| Error::io("start thread", "log", error))?;
     let mut logger = env_logger::Builder::new();
-    logger.parse_filters(&filter).format(|line, record| {
+    let is_journal = file.is_none() && is_journal();
+    logger.parse_filters(&filter).format(move |line, record| {
         let (at, level) = (line.timestamp_millis(), record.level());
         // What others wrote stands in it: a record is one line, whatever that was.
         let told = record.args().to_string();
+        if is_journal {
+            // The journal has the time, and takes the level from the line, as sd-daemon(3) has it.
+            return writeln!(line, "<{}>{}: {}", priority(level), record.target(), plain(&told));
+        }
         writeln!(line, "[{at} {level:<5} {}] {}", record.target(), plain(&told))
     });
     logger.target(env_logger::Target::Pipe(Box::new(log.clone())));
@@ -129,6 +134,23 @@ impl Write for Log {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+/// Whether standard error goes to the journal of the system, which says so by the numbers of what it gave.
+fn is_journal() -> bool {
+    let Ok(told) = std::env::var("JOURNAL_STREAM") else { return false };
+    rustix::fs::fstat(std::io::stderr())
+        .is_ok_and(|own| told == format!("{}:{}", own.st_dev, own.st_ino))
+}
+
+/// The priority of a level, as syslog(3) counts.
+const fn priority(level: log::Level) -> u8 {
+    match level {
+        log::Level::Error => 3,
+        log::Level::Warn => 4,
+        log::Level::Info => 6,
+        log::Level::Debug | log::Level::Trace => 7,
     }
 }
 

@@ -1,14 +1,33 @@
 //! `sps ls`: images as a table.
 
+use std::collections::HashMap;
 use std::path::Path;
 
+use serde::Deserialize;
+
+use super::arguments::LsArguments;
+use super::table::{quantities, render, words};
 use super::view::View;
-use super::{LsArguments, mounts, print, print_json};
+use super::{mounts, print, print_json};
 use crate::catalog::now;
 use crate::error::{Error, Result};
 use crate::image::Timestamp;
 use crate::lifecycle::Status;
-use crate::text::{age, bytes, plain};
+use crate::text::{age, bytes, span};
+
+/// What is on its way in, as `.sps/status.json` has it.
+#[derive(Deserialize)]
+struct Flights {
+    in_flight: Vec<Flight>,
+}
+
+#[derive(Deserialize)]
+struct Flight {
+    id: String,
+    bytes_a_second: u64,
+    percent: Option<u64>,
+    seconds_left: Option<u64>,
+}
 
 /// Runs the command.
 pub(super) fn run(arguments: &LsArguments) -> Result<()> {
@@ -24,7 +43,18 @@ pub(super) fn run(arguments: &LsArguments) -> Result<()> {
     if arguments.json {
         return print_json(&images);
     }
-    print(&table(&images))
+    let flights = flights(&root);
+    let rows: Vec<_> = images.iter().map(|image| row(image, flights.get(&image.id))).collect();
+    let columns = [
+        words("STATUS"),
+        quantities("SIZE"),
+        quantities("VIRTUAL"),
+        words("FORMAT"),
+        quantities("AGE"),
+        words("PROGRESS"),
+        words("NAME"),
+    ];
+    print(&render(columns, &rows))
 }
 
 fn listed(folder: &Path) -> Result<Vec<View>> {
@@ -38,32 +68,32 @@ fn listed(folder: &Path) -> Result<Vec<View>> {
     Ok(paths.iter().filter_map(|path| View::of(path)).collect())
 }
 
-fn table(images: &[View]) -> String {
-    let head = ["STATUS", "SIZE", "FORMAT", "AGE", "NAME"].map(str::to_owned);
-    let rows: Vec<[String; 5]> = std::iter::once(head).chain(images.iter().map(row)).collect();
-    let mut widths = [0; 5];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let [status, size, format, age, _] = widths;
-    rows.iter()
-        .map(|[a, b, c, d, e]| format!("{a:<status$}  {b:>size$}  {c:<format$}  {d:>age$}  {e}\n"))
-        .collect()
+/// What is on its way in, by the id of its image. Where that can't be read, the rest is told all the same.
+fn flights(root: &Path) -> HashMap<String, Flight> {
+    let text = std::fs::read(root.join(".sps/status.json")).unwrap_or_default();
+    let flights = serde_json::from_slice(&text).map_or(Vec::new(), |all: Flights| all.in_flight);
+    flights.into_iter().map(|flight| (flight.id.clone(), flight)).collect()
 }
 
-fn row(image: &View) -> [String; 5] {
+fn row(image: &View, flight: Option<&Flight>) -> [String; 7] {
     let changed = image.status_at.as_deref().and_then(parse);
+    let size = |size: Option<u64>| size.map_or_else(|| "-".into(), bytes);
     [
         image.status.clone(),
-        image.size.map_or_else(|| "-".into(), bytes),
+        size(image.size),
+        size(image.virtual_size),
         image.disk_format.clone().unwrap_or_else(|| "-".into()),
         changed.map_or_else(|| "-".into(), |at| age(at, now())),
+        flight.map_or_else(String::new, progress),
         image.listed.to_string_lossy().into_owned(),
     ]
-    // Other filesystems have attributes, too.
-    .map(|cell| plain(&cell).into_owned())
+}
+
+fn progress(flight: &Flight) -> String {
+    let share = flight.percent.map(|percent| format!("{percent}% "));
+    let left = flight.seconds_left.map(|seconds| format!(", {} left", span(seconds)));
+    let rate = bytes(flight.bytes_a_second);
+    format!("{}{rate}/s{}", share.unwrap_or_default(), left.unwrap_or_default())
 }
 
 fn parse(time: &str) -> Option<Timestamp> {

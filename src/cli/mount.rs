@@ -14,8 +14,9 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::arguments::MountArguments;
 use super::mounts::{self, Unmount};
-use super::{MountArguments, log_file, umount};
+use super::{log_file, service, umount};
 use crate::catalog::{Catalog, Parts, SystemTimeSource};
 use crate::config::{Options, Publish};
 use crate::error::{Error, Result};
@@ -63,7 +64,7 @@ fn text_variables() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-fn store_path(given: Option<&Path>) -> Result<PathBuf> {
+pub(super) fn store_path(given: Option<&Path>) -> Result<PathBuf> {
     let path = match given {
         Some(path) => path.to_owned(),
         None if rustix::process::geteuid().is_root() => PathBuf::from("/var/lib/sps"),
@@ -184,6 +185,7 @@ fn serve(store: &Path, mount_point: &Path, options: &Options, is_background: boo
         Mounted::start(catalog, settings(options), mount_point, &mount_options(options, store))?;
     log::info!("op=mount: {} is mounted at {}", store.display(), mount_point.display());
     unmount_on_signal(mount_point)?;
+    service::ready(mount_point)?;
     if is_background {
         go_to_background()?;
     }
@@ -250,6 +252,7 @@ fn unmount_on_signal(mount_point: &Path) -> Result<()> {
         .spawn(move || {
             for signal in &mut signals {
                 log::info!("op=umount: signal {signal}, draining");
+                service::stopping();
                 match umount::drain(&path, umount::WAIT_MAX, None) {
                     Ok(()) => return,
                     Err(error) => log::error!("op=umount: {error}"),

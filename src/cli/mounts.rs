@@ -31,6 +31,18 @@ pub(super) fn only_mount_point() -> Result<PathBuf> {
     }
 }
 
+/// The mount that a path is in.
+///
+/// # Errors
+/// It is in none.
+pub(super) fn mount_of(path: &Path) -> Result<PathBuf> {
+    let absolute = absolute(path)?;
+    let around = mount_points()?.into_iter().filter(|mount| absolute.starts_with(mount));
+    around.max_by_key(|mount| mount.as_os_str().len()).ok_or_else(|| {
+        Error::Usage(format!("{} is not in a mount of sps: see `sps mount --help`", path.display()))
+    })
+}
+
 /// The absolute path of a mount point, without asking what is mounted there: that may be dead.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
     let shown = path.display();
@@ -59,6 +71,23 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
 /// Whether what is mounted there has lost its daemon. Attributes would not tell: the kernel keeps them.
 pub(super) fn is_dead(path: &Path) -> bool {
     rustix::fs::statvfs(path).err() == Some(rustix::io::Errno::NOTCONN)
+}
+
+/// Cuts the connection between the kernel and the daemon of a mount: all that is asked of it fails from then on.
+pub(super) fn cut_off(path: &Path) -> Result<()> {
+    let failed = |error| Error::io("cut off", path, error);
+    match rustix::mount::unmount(path, UnmountFlags::FORCE) {
+        Ok(()) | Err(rustix::io::Errno::BUSY) => return Ok(()),
+        Err(rustix::io::Errno::PERM) => {}
+        Err(error) => return Err(failed(error.into())),
+    }
+    // Whoever mounted it may do so here.
+    let table = std::fs::read("/proc/self/mountinfo")
+        .map_err(|error| Error::io("read", "/proc/self/mountinfo", error))?;
+    let entry = mountinfo::parse(&table).rfind(|entry| entry.path == path);
+    let device = entry.map(|entry| entry.device).unwrap_or_default();
+    let connection = device.rsplit(':').next().unwrap_or_default();
+    std::fs::write(format!("/sys/fs/fuse/connections/{connection}/abort"), "1").map_err(failed)
 }
 
 /// Takes a mount off. Busy is an answer of its own.

@@ -5,16 +5,15 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::arguments::ShowArguments;
 use super::view::{View, attribute, attribute_names};
-use super::{ShowArguments, print, print_json};
+use super::{print, print_json};
 use crate::error::{Error, Result};
 use crate::text::{bytes, plain};
 
 /// What a list of images does not show.
 #[derive(Debug, Serialize)]
 struct Details {
-    /// In bytes.
-    virtual_size: Option<u64>,
     tags: Vec<String>,
     min_disk: Option<u32>,
     min_ram: Option<u32>,
@@ -32,7 +31,6 @@ impl Details {
             attribute(path, &format!("property.{key}")).map(|value| (key.to_owned(), value))
         };
         Self {
-            virtual_size: read("virtual_size").and_then(|size| size.parse().ok()),
             tags: tags.split(',').filter(|tag| !tag.is_empty()).map(str::to_owned).collect(),
             min_disk: read("min_disk").and_then(|least| least.parse().ok()),
             min_ram: read("min_ram").and_then(|least| least.parse().ok()),
@@ -70,7 +68,7 @@ pub(super) fn run(arguments: &ShowArguments) -> Result<()> {
         ("status", Some(view.status)),
         ("message", view.message),
         ("size", view.size.map(length)),
-        ("virtual_size", details.virtual_size.map(length)),
+        ("virtual_size", view.virtual_size.map(length)),
         ("disk_format", view.disk_format),
         ("blake3", view.blake3),
         ("owner", view.owner.map(|owner| owner.to_string())),

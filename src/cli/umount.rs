@@ -9,8 +9,9 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::arguments::UmountArguments;
 use super::mounts::{self, Unmount};
-use super::{UmountArguments, view};
+use super::view;
 use crate::error::{Error, Result};
 use crate::sys;
 
@@ -36,13 +37,13 @@ pub(super) struct Daemon {
 pub(super) fn run(arguments: &UmountArguments) -> Result<()> {
     let path = mounts::absolute(&arguments.mountpoint)?;
     let wait = Duration::from_secs(arguments.wait);
-    let (is_dead, pid) = asked(&path, wait)?;
+    let (is_dead, pid) = match asked(&path, wait) {
+        // By force, it need not answer.
+        Err(_) if arguments.force => (false, None),
+        answered => answered?,
+    };
     if is_dead {
-        return match mounts::unmount(&path, UnmountFlags::DETACH) {
-            Ok(()) => Ok(()),
-            Err(Unmount::Busy) => Err(Error::Busy(format!("{} is busy", path.display()))),
-            Err(Unmount::Failed(error)) => Err(error),
-        };
+        return detach(&path);
     }
     if !mounts::mount_points()?.contains(&path) {
         return Err(Error::Store(format!("no store is mounted at {}", path.display())));
@@ -50,8 +51,23 @@ pub(super) fn run(arguments: &UmountArguments) -> Result<()> {
     let daemon = pid.and_then(|pid| pid.parse().ok());
     // One that can't be seen from here is not waited for.
     let daemon = daemon.and_then(Pid::from_raw).and_then(Daemon::watch);
-    drain(&path, wait, daemon.as_ref())?;
+    if arguments.force {
+        // The connection is cut, and the daemon ends what is under way.
+        mounts::cut_off(&path)?;
+        detach(&path)?;
+    } else {
+        drain(&path, wait, daemon.as_ref())?;
+    }
     daemon.map_or(Ok(()), |daemon| daemon.wait_for_end(wait))
+}
+
+/// Takes a mount off that nobody serves.
+fn detach(path: &Path) -> Result<()> {
+    match mounts::unmount(path, UnmountFlags::DETACH) {
+        Ok(()) => Ok(()),
+        Err(Unmount::Busy) => Err(Error::Busy(format!("{} is busy", path.display()))),
+        Err(Unmount::Failed(error)) => Err(error),
+    }
 }
 
 /// Asks a mount whether its daemon has died and, if not, which process that is.
@@ -72,7 +88,7 @@ fn asked(path: &Path, wait: Duration) -> Result<(bool, Option<String>)> {
         let shown = path.display();
         Error::Busy(format!(
             "{shown} stays mounted: its daemon gives no answer, it is stopped or hangs: let it go on, or end it and \
-             take the mount off with `umount -l {shown}`"
+             take the mount off with `sps umount --force {shown}`"
         ))
     })
 }

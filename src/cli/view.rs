@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 /// What the names of all attributes of sps begin with.
-const PREFIX: &str = "user.sps.";
+pub(super) const PREFIX: &str = "user.sps.";
 
 /// The longest value that is read.
 const VALUE_BYTES_MAX: usize = 64 << 10;
@@ -19,6 +19,8 @@ pub(super) struct View {
     pub(super) status: String,
     /// Length in bytes; none where it is not known.
     pub(super) size: Option<u64>,
+    /// In bytes; none where the format has none, or it is not known.
+    pub(super) virtual_size: Option<u64>,
     pub(super) disk_format: Option<String>,
     pub(super) blake3: Option<String>,
     pub(super) owner: Option<u32>,
@@ -43,6 +45,7 @@ impl View {
             name: read("name")?,
             status: read("status")?,
             size: read("size").and_then(|size| size.parse().ok()),
+            virtual_size: read("virtual_size").and_then(|size| size.parse().ok()),
             disk_format: read("disk_format"),
             blake3: read("blake3"),
             owner: read("owner").and_then(|owner| owner.parse().ok()),

@@ -164,7 +164,7 @@ fn ls_and_show_tell_of_images_for_people_and_for_programs() {
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(lines.len(), 3, "{table}");
     assert!(lines[0].starts_with("STATUS"), "{table}");
-    assert!(lines[2].starts_with("active  2.0 KiB  raw"), "{table}");
+    assert!(lines[2].starts_with("active  2.0 KiB  2.0 KiB  raw"), "{table}");
     assert!(!ls(&["--status", "queued"]).contains("zeros"));
     let json: serde_json::Value = serde_json::from_str(&ls(&["--json"])).expect("JSON");
     assert_eq!(json[1]["name"], "zeros");

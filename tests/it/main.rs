@@ -11,6 +11,7 @@
 
 mod backup;
 mod cli;
+mod command;
 mod crash;
 mod day;
 mod disk;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::{BLOBS, MANIFESTS, REGISTRY, RESERVE, STAGING, UNFINISHED};
+use super::{BLOBS, LocalStore, MANIFESTS, REGISTRY, RESERVE, STAGING, UNFINISHED};
 use crate::error::{Error, Result};
 
 /// What a directory may hold that is to become a store.
@@ -44,6 +44,18 @@ fn is_leftover(name: &OsString) -> bool {
     let ending = name.to_str().and_then(|name| name.strip_prefix(REGISTRY));
     let ending = ending.map(|ending| ending.strip_prefix(".part").unwrap_or(ending));
     ending.is_some_and(|ending| BESIDE.contains(&ending))
+}
+
+impl LocalStore {
+    /// What a directory is: a store, or something that can become one. Nothing of it is changed.
+    ///
+    /// # Errors
+    /// It is neither, or on a filesystem that can't be trusted.
+    pub fn inspect(root: &Path) -> Result<&'static str> {
+        refuse_foreign_filesystem(root)?;
+        refuse_what_is_no_store(root, false)?;
+        Ok(if root.join(REGISTRY).is_file() { "a store" } else { "can become one" })
+    }
 }
 
 /// A directory that has other things in it is somebody's, and a store that lost its registry would be

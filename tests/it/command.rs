@@ -1,0 +1,7 @@
+//! The command line, each command on a real mount.
+
+mod force;
+mod help;
+mod orders;
+mod service;
+mod transfer;
