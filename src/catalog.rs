@@ -38,6 +38,7 @@ mod staging;
 mod task;
 mod time;
 mod upload;
+mod uploads;
 mod verify;
 mod write;
 
@@ -60,7 +61,7 @@ use keeper::Keeper;
 use replace::Recents;
 use reserve::Reservations;
 use staging::Staging;
-use upload::Uploads;
+use uploads::Uploads;
 
 /// How long a mount that ends is held up for manifests that are outdated; what is left is for the next one.
 const LAST_WORK: Duration = Duration::from_secs(5);

@@ -1,6 +1,5 @@
-//! The uploads under way: for each image at most one session, shared by all who have it open.
+//! An upload under way: for each image at most one session, shared by all who have it open.
 
-use std::collections::{BTreeMap, HashMap};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
@@ -111,7 +110,7 @@ pub struct Live {
 }
 
 impl UploadSession {
-    fn new(image: &Image, user: User) -> Self {
+    pub(super) fn new(image: &Image, user: User) -> Self {
         Self {
             id: image.id,
             user,
@@ -197,6 +196,16 @@ impl UploadSession {
     pub fn is_begun(&self) -> bool {
         let state = self.state.lock();
         state.is_begun || state.is_emptied
+    }
+
+    /// Somebody else opens it.
+    pub(super) fn has_one_more(&self) {
+        self.handles.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Somebody closes it; answers whether he was the last.
+    pub(super) fn has_one_less(&self) -> bool {
+        self.handles.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
     /// Whether a write would have to wait for long: for a vote.
@@ -288,70 +297,6 @@ impl UploadSession {
 
     pub(super) fn check_not_cancelled(&self) -> Result<()> {
         if self.is_cancelled.load(Ordering::Acquire) { Err(Error::Cancelled) } else { Ok(()) }
-    }
-}
-
-/// All uploads under way, by image. The mutex guards the map alone.
-#[derive(Default)]
-pub(super) struct Uploads {
-    open: Mutex<HashMap<ImageId, Arc<UploadSession>>>,
-    /// Images whose upload ended, and which could not be published, or killed for that failure, yet.
-    unsettled: Mutex<BTreeMap<ImageId, Option<Error>>>,
-}
-
-impl Uploads {
-    /// All sessions.
-    pub(super) fn sessions(&self) -> Vec<Arc<UploadSession>> {
-        self.open.lock().values().map(Arc::clone).collect()
-    }
-
-    /// The session of an image.
-    pub(super) fn of(&self, id: ImageId) -> Option<Arc<UploadSession>> {
-        self.open.lock().get(&id).map(Arc::clone)
-    }
-
-    fn join(&self, image: &Image, user: User) -> Result<Arc<UploadSession>> {
-        let mut open = self.open.lock();
-        if let Some(session) = open.get(&image.id) {
-            if session.handles() == 0 {
-                return Err(Error::Busy("the last upload of this image is just ending".into()));
-            }
-            if session.check_not_cancelled().is_err() {
-                let told = "whoever wrote this image before still has it open: he is to close it";
-                return Err(Error::Busy(told.into()));
-            }
-            session.handles.fetch_add(1, Ordering::AcqRel);
-            return Ok(Arc::clone(session));
-        }
-        let session = Arc::new(UploadSession::new(image, user));
-        open.insert(image.id, Arc::clone(&session));
-        Ok(session)
-    }
-
-    /// Takes one handle off. Answers whether it was the last.
-    fn leave(&self, id: ImageId) -> bool {
-        let open = self.open.lock();
-        open.get(&id).is_some_and(|session| session.handles.fetch_sub(1, Ordering::AcqRel) == 1)
-    }
-
-    /// Notes an image that could not be published, or killed for a failure.
-    pub(super) fn keep_unsettled(&self, id: ImageId, failure: Option<Error>) {
-        self.unsettled.lock().insert(id, failure);
-    }
-
-    /// The images that could not be settled.
-    pub(super) fn unsettled(&self) -> Vec<(ImageId, Option<Error>)> {
-        self.unsettled.lock().iter().map(|(id, failure)| (*id, failure.clone())).collect()
-    }
-
-    /// Strikes out an image that is settled.
-    pub(super) fn strike_unsettled(&self, id: ImageId) {
-        self.unsettled.lock().remove(&id);
-    }
-
-    /// Ends the session of an image.
-    pub(super) fn end(&self, id: ImageId) {
-        self.open.lock().remove(&id);
     }
 }
 
