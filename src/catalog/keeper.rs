@@ -225,21 +225,25 @@ impl Shared {
         if orphans.is_empty() || is_stopped() {
             return Ok(());
         }
-        let found = orphans.len();
+        let mut named: Vec<Digest> = Vec::new();
         let mut unreadable = 0;
         self.store.each_manifest(&mut |name, text| {
             match Manifest::digest_in(text) {
-                Some(digest) => orphans.retain(|orphan| *orphan != digest),
+                Some(digest) => named.extend(orphans.extract_if(.., |orphan| *orphan == digest)),
                 None if self.has_data(name)? => {}
                 None => unreadable += 1,
             }
             Ok(())
         })?;
-        if found > orphans.len() {
+        // What is uploaded meanwhile has its data and its manifest before its record.
+        let mut unknown = 0;
+        for digest in &named {
+            unknown += usize::from(!self.registry.is_referenced(digest)?);
+        }
+        if unknown > 0 {
             log::error!(
-                "op=sweep: manifests name {} contents that the registry does not know: it may be older \
-                 than the store. They are kept: unmount, and run sps fsck --rebuild",
-                found - orphans.len()
+                "op=sweep: manifests name {unknown} contents that the registry does not know: it may be older \
+                 than the store. They are kept: unmount, and run sps fsck --rebuild"
             );
         }
         if unreadable > 0 && !orphans.is_empty() {

@@ -104,6 +104,9 @@ fn base() -> State {
         put(&machine.path(path), content, Door::New, 1 << 20).expect("uploaded");
     }
     std::fs::remove_file(machine.path("active/trash")).expect("removed");
+    wait_for_rest(&machine);
+    let log = machine.log();
+    assert!(!log.contains(" ERROR "), "nothing fails, and the log tells of it:\n{log}");
     machine.stop();
     machine.audit();
     machine.disk.left(Cut::Keep, 0)
@@ -176,6 +179,8 @@ fn rehearse(verb: &Verb, base: &State, files: &Path) -> Span {
     assert!(!found.told.is_empty(), "{} does nothing", verb.name);
     (verb.check)(&found);
     wait_for_rest(&machine);
+    let log = machine.log();
+    assert!(!log.contains(" ERROR "), "nothing fails, and the log tells of it:\n{log}");
     let span = Span::of(verb, &machine.disk.take_done());
     machine.stop();
     machine.audit();

@@ -57,6 +57,11 @@ impl Machine {
         self.root().join(path)
     }
 
+    /// The daemon's process number.
+    pub fn pid(&self) -> i32 {
+        self.daemon.as_ref().expect("a daemon").id() as i32
+    }
+
     /// Starts the daemon, and waits until it is ready; says what it said if it is not.
     pub fn start(&mut self) -> Result<(), String> {
         let said = self.place.path().join("said");
