@@ -33,6 +33,9 @@ const NOTE: Duration = Duration::from_secs(300);
 /// Orphans that are looked at in one sweep; the rest waits for the next mount.
 const ORPHANS_MAX: usize = 10_000;
 
+/// Contents on their way out that a sweep knows of.
+const LEAVING_MAX: u32 = 10_000;
+
 #[derive(Default)]
 struct Signal {
     wanted: Mutex<Wanted>,
@@ -235,10 +238,13 @@ impl Shared {
             }
             Ok(())
         })?;
-        // What is uploaded meanwhile has its data and its manifest before its record.
+        // What is uploaded meanwhile has its data and its manifest before its record, and what is purged has them
+        // after it.
+        let leaving = self.registry.reclaims(LEAVING_MAX)?;
         let mut unknown = 0;
         for digest in &named {
-            unknown += usize::from(!self.registry.is_referenced(digest)?);
+            let is_known = leaving.iter().any(|reclaim| reclaim.digest == *digest);
+            unknown += usize::from(!is_known && !self.registry.is_referenced(digest)?);
         }
         if unknown > 0 {
             log::error!(

@@ -215,7 +215,7 @@ impl Shared {
     }
 
     /// Notes that staged data may be lost in part: it is not to be taken in until it is written anew.
-    fn note_torn(&self, id: ImageId, failure: &Error) {
+    pub(super) fn note_torn(&self, id: ImageId, failure: &Error) {
         let noted = self.amend(id, Durability::Transient, |mut image: Image| {
             image.message = Some(format!("a write failed: {failure}"));
             Ok(image.status.is_staging().then_some(image))

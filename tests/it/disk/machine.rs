@@ -132,14 +132,15 @@ impl Machine {
         eventually("nothing is on its way", || {
             ["importing", "saving"].iter().all(|folder| names_in(&self.path(folder)).is_empty())
         });
-        let mut held = BTreeSet::new();
-        for folder in ["active", "deactivated", "pending_delete"] {
-            let folder = self.path(folder);
-            let names = names_in(&folder).into_iter();
-            held.extend(names.filter_map(|name| attribute(&folder.join(name), "blake3")));
-        }
         eventually("what no image has is given back", || {
-            self.disk.files(&format!("{STORE}/blobs")).is_subset(&held)
+            let blobs = self.disk.files(&format!("{STORE}/blobs"));
+            let mut held = BTreeSet::new();
+            for folder in ["active", "deactivated", "pending_delete"] {
+                let folder = self.path(folder);
+                let names = names_in(&folder).into_iter();
+                held.extend(names.filter_map(|name| attribute(&folder.join(name), "blake3")));
+            }
+            blobs.is_subset(&held)
         });
     }
 
