@@ -156,8 +156,11 @@ impl Machine {
     pub fn audit(&self) {
         let memory = Path::new("/dev/shm");
         let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-        let copy =
-            tempfile::Builder::new().prefix("sps-audit-").tempdir_in(place).expect("a directory");
+        // By that `scripts/test` finds what a test that was killed has left there.
+        let owner =
+            std::env::temp_dir().file_name().map(|name| name.to_string_lossy().into_owned());
+        let prefix = format!("{}-audit-", owner.unwrap_or_default());
+        let copy = tempfile::Builder::new().prefix(&prefix).tempdir_in(place).expect("a directory");
         self.disk.state().copy_out(STORE, copy.path()).expect("copied");
         crate::support::audit(copy.path());
     }
