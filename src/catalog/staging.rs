@@ -181,9 +181,7 @@ impl Shared {
         let Some(upload) = state.upload.as_ref().filter(|_| session.is_staging()) else {
             return Ok(());
         };
-        let synced = self.store.sync(upload.file());
-        state.failure = synced.clone().err();
-        synced
+        self.store.sync(upload.file()).inspect_err(|error| state.failure = Some(error.clone()))
     }
 
     /// The last close of a staged image: nothing is decided, and its data is hashed in the background. A

@@ -2,8 +2,8 @@
 
 use super::{base, is, there};
 use crate::disk::machine::{Door, Machine, put, rename};
-use crate::disk::{Op, When};
-use crate::support::names_in;
+use crate::disk::{Cut, Op, When};
+use crate::support::{eventually, names_in};
 
 // semantics: full-disk
 #[test]
@@ -128,4 +128,47 @@ fn a_daemon_that_runs_out_of_descriptors_loses_nothing() {
     }
     machine.stop();
     machine.audit();
+}
+
+/// A file has one name only on some filesystems: then a rename has to do.
+#[test]
+fn a_filesystem_without_second_names_keeps_what_was_answered_too() {
+    for errno in [libc::EPERM, libc::EOPNOTSUPP, libc::EMLINK] {
+        let mut machine = Machine::boot(base(), &[]);
+        machine.disk.fail(Op::Link, "/", When::Always, errno);
+        there(&machine.root(), "active/x", "new");
+        there(&machine.root(), "uploading/y", "staged");
+        rename(&machine.path("uploading/y"), &machine.path("active/y")).expect("taken in");
+        machine.settle();
+        assert!(machine.disk.heal() >= 2);
+        machine.cut();
+        let mut after = Machine::boot(machine.disk.left(Cut::Lose, 0), &[]);
+        after.settle();
+        is(&after, "active/x", &[Some("new")]);
+        is(&after, "active/y", &[Some("staged")]);
+        after.stop();
+        after.audit();
+    }
+}
+
+/// Data that was found damaged is replaced by the next whole copy.
+#[test]
+fn what_is_uploaded_again_takes_the_place_of_what_is_damaged() {
+    let mut machine = Machine::boot(base(), &[]);
+    there(&machine.root(), "active/x", "old");
+    machine.disk.fail(Op::Read, "/blobs/", When::Always, libc::EIO);
+    machine.disk.forget_pages("/blobs/");
+    let task = r#"{"type": "verify", "input": {"image": "x"}}"#;
+    std::fs::write(machine.path("tasks/pending/check"), task).expect("a task");
+    eventually("it is found damaged", || machine.path("deactivated/x").exists());
+    machine.disk.heal();
+    there(&machine.root(), "active/y", "old");
+    is(&machine, "active/y", &[Some("old")]);
+    machine.settle();
+    machine.cut();
+    let mut after = Machine::boot(machine.disk.left(Cut::Lose, 0), &[]);
+    after.settle();
+    is(&after, "active/y", &[Some("old")]);
+    after.stop();
+    after.audit();
 }
