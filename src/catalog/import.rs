@@ -43,7 +43,7 @@ impl Catalog {
         }
         // Each close has synced it: this waits for data only that its writer never closed.
         if let Some(staged) = shared.store.staged(id)? {
-            shared.store.sync(&staged)?;
+            shared.store.sync(&staged).inspect_err(|error| shared.note_torn(id, error))?;
         }
         let task = TaskId::random();
         let choose = |image: &Image| {

@@ -33,6 +33,9 @@ const NOTE: Duration = Duration::from_secs(300);
 /// Orphans that are looked at in one sweep; the rest waits for the next mount.
 const ORPHANS_MAX: usize = 10_000;
 
+/// Contents on their way out that a sweep knows of.
+const LEAVING_MAX: u32 = 10_000;
+
 #[derive(Default)]
 struct Signal {
     wanted: Mutex<Wanted>,
@@ -225,21 +228,28 @@ impl Shared {
         if orphans.is_empty() || is_stopped() {
             return Ok(());
         }
-        let found = orphans.len();
+        let mut named: Vec<Digest> = Vec::new();
         let mut unreadable = 0;
         self.store.each_manifest(&mut |name, text| {
             match Manifest::digest_in(text) {
-                Some(digest) => orphans.retain(|orphan| *orphan != digest),
+                Some(digest) => named.extend(orphans.extract_if(.., |orphan| *orphan == digest)),
                 None if self.has_data(name)? => {}
                 None => unreadable += 1,
             }
             Ok(())
         })?;
-        if found > orphans.len() {
+        // What is uploaded meanwhile has its data and its manifest before its record, and what is purged has them
+        // after it.
+        let leaving = self.registry.reclaims(LEAVING_MAX)?;
+        let mut unknown = 0;
+        for digest in &named {
+            let is_known = leaving.iter().any(|reclaim| reclaim.digest == *digest);
+            unknown += usize::from(!is_known && !self.registry.is_referenced(digest)?);
+        }
+        if unknown > 0 {
             log::error!(
-                "op=sweep: manifests name {} contents that the registry does not know: it may be older \
-                 than the store. They are kept: unmount, and run sps fsck --rebuild",
-                found - orphans.len()
+                "op=sweep: manifests name {unknown} contents that the registry does not know: it may be older \
+                 than the store. They are kept: unmount, and run sps fsck --rebuild"
             );
         }
         if unreadable > 0 && !orphans.is_empty() {

@@ -181,9 +181,7 @@ impl Shared {
         let Some(upload) = state.upload.as_ref().filter(|_| session.is_staging()) else {
             return Ok(());
         };
-        let synced = self.store.sync(upload.file());
-        state.failure = synced.clone().err();
-        synced
+        self.store.sync(upload.file()).inspect_err(|error| state.failure = Some(error.clone()))
     }
 
     /// The last close of a staged image: nothing is decided, and its data is hashed in the background. A
@@ -215,7 +213,7 @@ impl Shared {
     }
 
     /// Notes that staged data may be lost in part: it is not to be taken in until it is written anew.
-    fn note_torn(&self, id: ImageId, failure: &Error) {
+    pub(super) fn note_torn(&self, id: ImageId, failure: &Error) {
         let noted = self.amend(id, Durability::Transient, |mut image: Image| {
             image.message = Some(format!("a write failed: {failure}"));
             Ok(image.status.is_staging().then_some(image))

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use fuser::{Errno, MountOption, SessionACL};
+use fuser::{Errno, INodeNo, MountOption, SessionACL};
 use parking_lot::{Condvar, Mutex};
 use rustix::mount::UnmountFlags;
 use tempfile::TempDir;
@@ -352,6 +352,16 @@ impl Disk {
     pub fn leave_room(&self, bytes: u64) {
         let used = self.shared.state.lock().used();
         self.set_capacity(used + bytes);
+    }
+
+    /// Makes the kernel forget what it has of the files whose path has `part` in it, so that it reads them again.
+    pub fn forget_pages(&self, part: &str) {
+        let numbers = self.shared.state.lock().numbers(|path| is_meant(part, path));
+        let notifier = self.session.as_ref().map(fuser::BackgroundSession::notifier);
+        for number in numbers {
+            // What it has nothing of is not there.
+            let _ = notifier.as_ref().map(|kernel| kernel.inval_inode(INodeNo(number), 0, 0));
+        }
     }
 
     /// Whether changes are refused.

@@ -1,5 +1,8 @@
 //! The power is cut in the middle of every verb: a daemon and its store on a disk that forgets what was not synced. What was
 //! answered is there afterwards, what was not is whole or not there, and the store agrees with itself.
+//!
+//! `SOAK_SEED=7` cuts at other moments and keeps other parts, `SOAK_FACTOR=10` at ten times as many, and `POWER_VERB=big` does
+//! one verb alone.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -104,6 +107,9 @@ fn base() -> State {
         put(&machine.path(path), content, Door::New, 1 << 20).expect("uploaded");
     }
     std::fs::remove_file(machine.path("active/trash")).expect("removed");
+    wait_for_rest(&machine);
+    let log = machine.log();
+    assert!(!log.contains(" ERROR "), "nothing fails, and the log tells of it:\n{log}");
     machine.stop();
     machine.audit();
     machine.disk.left(Cut::Keep, 0)
@@ -137,13 +143,14 @@ impl Span {
         Self { begin: begin + 1, end }
     }
 
-    fn moment(self, verb: &Verb, index: u32) -> Moment {
+    fn moment(self, verb: &Verb, (index, moments): (u64, u64), seed: u64) -> Moment {
         // A store that is made has most of its changes before there is anything in it.
         let tail = Self { begin: self.end.saturating_sub(80), ..self };
         let span = if verb.is_first && index % 2 == 1 { tail } else { self };
         let length = span.end.saturating_sub(span.begin);
-        let after = span.begin + u64::from(index) * length / u64::from(verb.moments);
-        let seed = u64::from(index) * 16;
+        // Another seed cuts between the moments of this one, too.
+        let after = span.begin + (index * length + seed % length.max(1)) / moments;
+        let seed = (seed << 32) + index * 16;
         let mut cuts = vec![(Cut::Lose, 0), (Cut::Ordered, seed), (Cut::Scattered, seed)];
         if verb.is_upload {
             cuts.extend([(Cut::Keep, seed), (Cut::Scattered, seed + 1)]);
@@ -176,6 +183,8 @@ fn rehearse(verb: &Verb, base: &State, files: &Path) -> Span {
     assert!(!found.told.is_empty(), "{} does nothing", verb.name);
     (verb.check)(&found);
     wait_for_rest(&machine);
+    let log = machine.log();
+    assert!(!log.contains(" ERROR "), "nothing fails, and the log tells of it:\n{log}");
     let span = Span::of(verb, &machine.disk.take_done());
     machine.stop();
     machine.audit();
@@ -278,6 +287,8 @@ fn check(verb: &Verb, left: State, work: &Work, context: &Context<'_>) {
 fn whatever_was_answered_before_a_power_cut_is_there_after_it() {
     let began = Instant::now();
     let only = std::env::var("POWER_VERB").ok();
+    let number = |name, usual| std::env::var(name).map_or(usual, |n| n.parse().expect("a number"));
+    let (seed, factor) = (number("SOAK_SEED", 2_026), number("SOAK_FACTOR", 1).clamp(1, 1000));
     let is_wanted = |verb: &&Verb| only.as_deref().is_none_or(|only| only == verb.name);
     let verbs: Vec<&Verb> = VERBS.iter().filter(is_wanted).collect();
     let base = base();
@@ -289,7 +300,8 @@ fn whatever_was_answered_before_a_power_cut_is_there_after_it() {
     let work: Vec<(&Verb, Moment)> = spans
         .flat_map(|(verb, span)| {
             let span = span.unwrap_or_else(|| panic!("{} fails uncut", verb.name));
-            (0..verb.moments).map(move |index| (*verb, span.moment(verb, index)))
+            let moments = u64::from(verb.moments) * factor;
+            (0..moments).map(move |index| (*verb, span.moment(verb, (index, moments), seed)))
         })
         .collect();
     let count = |is_counted: fn(&Verb) -> bool| -> usize {

@@ -57,6 +57,11 @@ impl Machine {
         self.root().join(path)
     }
 
+    /// The daemon's process number.
+    pub fn pid(&self) -> i32 {
+        self.daemon.as_ref().expect("a daemon").id() as i32
+    }
+
     /// Starts the daemon, and waits until it is ready; says what it said if it is not.
     pub fn start(&mut self) -> Result<(), String> {
         let said = self.place.path().join("said");
@@ -127,14 +132,15 @@ impl Machine {
         eventually("nothing is on its way", || {
             ["importing", "saving"].iter().all(|folder| names_in(&self.path(folder)).is_empty())
         });
-        let mut held = BTreeSet::new();
-        for folder in ["active", "deactivated", "pending_delete"] {
-            let folder = self.path(folder);
-            let names = names_in(&folder).into_iter();
-            held.extend(names.filter_map(|name| attribute(&folder.join(name), "blake3")));
-        }
         eventually("what no image has is given back", || {
-            self.disk.files(&format!("{STORE}/blobs")).is_subset(&held)
+            let blobs = self.disk.files(&format!("{STORE}/blobs"));
+            let mut held = BTreeSet::new();
+            for folder in ["active", "deactivated", "pending_delete"] {
+                let folder = self.path(folder);
+                let names = names_in(&folder).into_iter();
+                held.extend(names.filter_map(|name| attribute(&folder.join(name), "blake3")));
+            }
+            blobs.is_subset(&held)
         });
     }
 
@@ -150,8 +156,11 @@ impl Machine {
     pub fn audit(&self) {
         let memory = Path::new("/dev/shm");
         let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-        let copy =
-            tempfile::Builder::new().prefix("sps-audit-").tempdir_in(place).expect("a directory");
+        // By that `scripts/test` finds what a test that was killed has left there.
+        let owner =
+            std::env::temp_dir().file_name().map(|name| name.to_string_lossy().into_owned());
+        let prefix = format!("{}-audit-", owner.unwrap_or_default());
+        let copy = tempfile::Builder::new().prefix(&prefix).tempdir_in(place).expect("a directory");
         self.disk.state().copy_out(STORE, copy.path()).expect("copied");
         crate::support::audit(copy.path());
     }

@@ -411,6 +411,25 @@ impl State {
         found
     }
 
+    /// The numbers of all files whose path is wanted.
+    pub fn numbers(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<u64> {
+        let mut found = Vec::new();
+        let mut open = vec![(ROOT, String::new())];
+        while let Some((number, path)) = open.pop() {
+            match self.seen.get(&number).map(|inode| &inode.kind) {
+                Some(Kind::Directory { entries }) => {
+                    let inside = entries.iter();
+                    open.extend(
+                        inside.map(|(name, (number, _))| (*number, format!("{path}/{name}"))),
+                    );
+                }
+                Some(Kind::File { .. }) if is_wanted(&path) => found.push(number),
+                Some(Kind::File { .. }) | None => {}
+            }
+        }
+        found
+    }
+
     /// The bytes of the file at a path.
     pub fn bytes(&self, path: &str) -> Option<Vec<u8>> {
         self.find(path).map(|inode| inode.read(0, inode.size() as usize))

@@ -68,3 +68,40 @@ fn while_the_log_can_not_be_synced_nothing_is_answered_and_later_all_is() {
     after.stop();
     after.audit();
 }
+
+/// A registry that can't be read for a while: that is an error, and not an empty folder.
+#[test]
+fn while_the_registry_can_not_be_read_nothing_seems_to_be_gone() {
+    let mut machine = Machine::boot(base(), &[]);
+    for round in 0..40 {
+        there(&machine.root(), &format!("active/x{round}"), "small");
+    }
+    let mut hits = 0;
+    for part in ["sps.db-wal", "sps.db$"] {
+        // What SQLite keeps by itself is worth nothing after a change.
+        there(&machine.root(), &format!("active/{}", part.trim_end_matches('$')), "small");
+        machine.disk.fail(Op::Read, part, When::Always, libc::EIO);
+        machine.disk.forget_pages(part);
+        let errno = |error: std::io::Error| error.raw_os_error();
+        match std::fs::metadata(machine.path("active/kept")) {
+            Ok(found) => assert_eq!(found.len(), 64_000),
+            Err(error) => assert_eq!(errno(error), Some(libc::EIO)),
+        }
+        let listed = std::fs::read_dir(machine.path("active"))
+            .and_then(|entries| entries.collect::<std::io::Result<Vec<_>>>());
+        match listed {
+            Ok(entries) => assert!(entries.len() > 40, "only {} are listed", entries.len()),
+            Err(error) => assert_eq!(errno(error), Some(libc::EIO)),
+        }
+        // It is told or done.
+        let told = put(&machine.path("active/y"), "new", Door::New, 50_000).is_ok();
+        hits += machine.disk.heal();
+        machine.settle();
+        is(&machine, "active/y", &[Some("new"), if told { Some("new") } else { None }]);
+        let _ = std::fs::remove_file(machine.path("active/y"));
+        is(&machine, "active/kept", &[Some("kept")]);
+    }
+    assert!(hits > 0, "nothing was read");
+    machine.stop();
+    machine.audit();
+}

@@ -2,8 +2,8 @@
 
 use super::{base, is, there};
 use crate::disk::machine::{Door, Machine, put, rename};
-use crate::disk::{Op, When};
-use crate::support::names_in;
+use crate::disk::{Cut, Op, When};
+use crate::support::{eventually, names_in};
 
 // semantics: full-disk
 #[test]
@@ -78,4 +78,97 @@ fn a_disk_that_fails_for_long_loses_nothing_that_was_there_before() {
     is(&machine, "active/y", &[Some("new")]);
     machine.stop();
     machine.audit();
+}
+
+/// A daemon that has no descriptor left says so, and goes on when it has.
+#[test]
+fn a_daemon_that_runs_out_of_descriptors_loses_nothing() {
+    let mut machine = Machine::boot(base(), &[]);
+    there(&machine.root(), "active/x", "old");
+    let pid = rustix::process::Pid::from_raw(machine.pid());
+    // The daemon has those of its parent.
+    let maximum = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let limits = |current| rustix::process::Rlimit { current: Some(current), maximum };
+    let limit = |current| {
+        let before =
+            rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limits(current));
+        before.expect("a limit").current
+    };
+    let open =
+        std::fs::read_dir(format!("/proc/{}/fd", machine.pid())).expect("open files").count();
+    let before = limit(open as u64 + 20);
+    let mut readers = Vec::new();
+    let mut failures = Vec::new();
+    for _ in 0..100 {
+        match std::fs::File::open(machine.path("active/x")) {
+            Ok(file) => readers.push(file),
+            Err(error) => failures.push(error.raw_os_error()),
+        }
+    }
+    for round in 0..20 {
+        if let Err(error) =
+            put(&machine.path(&format!("active/y{round}")), "new", Door::New, 50_000)
+        {
+            failures.push(error.raw_os_error());
+        }
+    }
+    assert!(
+        !failures.is_empty() && failures.iter().all(|errno| *errno == Some(libc::EIO)),
+        "{failures:?}"
+    );
+    drop(readers);
+    limit(before.unwrap_or(1024));
+    put(&machine.path("active/z"), "new", Door::New, 50_000).expect("it goes on");
+    machine.settle();
+    is(&machine, "active/x", &[Some("old")]);
+    is(&machine, "active/kept", &[Some("kept")]);
+    is(&machine, "active/z", &[Some("new")]);
+    for name in names_in(&machine.path("active")).iter().filter(|name| name.starts_with('y')) {
+        is(&machine, &format!("active/{name}"), &[Some("new")]);
+    }
+    machine.stop();
+    machine.audit();
+}
+
+/// A file has one name only on some filesystems: then a rename has to do.
+#[test]
+fn a_filesystem_without_second_names_keeps_what_was_answered_too() {
+    for errno in [libc::EPERM, libc::EOPNOTSUPP, libc::EMLINK] {
+        let mut machine = Machine::boot(base(), &[]);
+        machine.disk.fail(Op::Link, "/", When::Always, errno);
+        there(&machine.root(), "active/x", "new");
+        there(&machine.root(), "uploading/y", "staged");
+        rename(&machine.path("uploading/y"), &machine.path("active/y")).expect("taken in");
+        machine.settle();
+        assert!(machine.disk.heal() >= 2);
+        machine.cut();
+        let mut after = Machine::boot(machine.disk.left(Cut::Lose, 0), &[]);
+        after.settle();
+        is(&after, "active/x", &[Some("new")]);
+        is(&after, "active/y", &[Some("staged")]);
+        after.stop();
+        after.audit();
+    }
+}
+
+/// Data that was found damaged is replaced by the next whole copy.
+#[test]
+fn what_is_uploaded_again_takes_the_place_of_what_is_damaged() {
+    let mut machine = Machine::boot(base(), &[]);
+    there(&machine.root(), "active/x", "old");
+    machine.disk.fail(Op::Read, "/blobs/", When::Always, libc::EIO);
+    machine.disk.forget_pages("/blobs/");
+    let task = r#"{"type": "verify", "input": {"image": "x"}}"#;
+    std::fs::write(machine.path("tasks/pending/check"), task).expect("a task");
+    eventually("it is found damaged", || machine.path("deactivated/x").exists());
+    machine.disk.heal();
+    there(&machine.root(), "active/y", "old");
+    is(&machine, "active/y", &[Some("old")]);
+    machine.settle();
+    machine.cut();
+    let mut after = Machine::boot(machine.disk.left(Cut::Lose, 0), &[]);
+    after.settle();
+    is(&after, "active/y", &[Some("old")]);
+    after.stop();
+    after.audit();
 }

@@ -6,7 +6,7 @@ use std::io::Write;
 use super::base;
 use crate::disk::machine::{Door, Machine, close, content, put, rename};
 use crate::disk::{Cut, Op, State, Stop, When};
-use crate::support::{count_files, eventually, names_in};
+use crate::support::{attribute, count_files, eventually, names_in};
 
 /// Checks what comes up from all that can be left.
 fn each_left(state: &State, check: impl Fn(&Machine, String)) {
@@ -47,28 +47,37 @@ fn after_a_failed_sync_of_the_log_what_is_answered_survives() {
 }
 
 #[test]
-fn after_a_failed_sync_of_a_checkpoint_what_is_answered_survives() {
-    let mut machine = Machine::boot(base(), &[]);
-    for name in ["a", "b"] {
-        put(&machine.path(&format!("active/{name}")), "small", Door::New, 1 << 20).expect("closed");
-    }
-    machine.disk.fail(Op::Fsync, "sps.db", When::Nth(1), libc::EIO);
-    // Many small commits, until the log is moved.
-    for round in 0..400 {
-        let value = format!("{round}");
-        let path = machine.path("active/a");
-        let empty = rustix::fs::XattrFlags::empty();
-        // One of them may be told of it.
-        let _ = rustix::fs::setxattr(&path, "user.sps.tags", value.as_bytes(), empty);
-    }
-    machine.disk.heal();
-    put(&machine.path("active/c"), "small", Door::New, 1 << 20).expect("closed");
-    machine.cut();
-    each_left(&machine.disk.state(), |machine, found| {
-        for path in ["active/a", "active/b", "active/c"] {
-            assert_eq!(machine.tree().get(path).map(String::as_str), Some("small"), "{found}");
+fn after_a_checkpoint_that_failed_what_is_answered_survives() {
+    for (op, errno) in [(Op::Fsync, libc::EIO), (Op::Write, libc::EIO), (Op::Write, libc::ENOSPC)] {
+        let mut machine = Machine::boot(base(), &[]);
+        for name in ["a", "b"] {
+            put(&machine.path(&format!("active/{name}")), "small", Door::New, 1 << 20)
+                .expect("closed");
         }
-    });
+        machine.disk.fail(op, "sps.db$", When::Nth(1), errno);
+        // Many small commits, until the log is moved to the table.
+        let path = machine.path("active/a");
+        let round = std::cell::Cell::new(0);
+        eventually("a checkpoint fails", || {
+            for _ in 0..20 {
+                let value = format!("{}", round.replace(round.get() + 1));
+                let empty = rustix::fs::XattrFlags::empty();
+                let set = rustix::fs::setxattr(&path, "user.sps.tags", value.as_bytes(), empty);
+                set.expect("a checkpoint is nobody's commit");
+            }
+            machine.disk.hits() > 0
+        });
+        machine.disk.heal();
+        put(&machine.path("active/c"), "small", Door::New, 1 << 20).expect("closed");
+        machine.cut();
+        let last = format!("{}", round.get() - 1);
+        each_left(&machine.disk.state(), |machine, found| {
+            for path in ["active/a", "active/b", "active/c"] {
+                assert_eq!(machine.tree().get(path).map(String::as_str), Some("small"), "{found}");
+            }
+            assert_eq!(attribute(&machine.path("active/a"), "tags"), Some(last.clone()), "{found}");
+        });
+    }
 }
 
 /// A file has its new name in one directory and loses the old one in another: a cut keeps either of that.

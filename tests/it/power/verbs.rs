@@ -5,7 +5,7 @@ use std::io::Write;
 use rustix::fs::XattrFlags;
 
 use super::{Found, Work};
-use crate::disk::machine::{Door, close};
+use crate::disk::machine::{Door, close, content, put};
 use crate::support::{attribute, eventually};
 
 /// Something that somebody asks of the mount.
@@ -32,7 +32,32 @@ const fn other(name: &'static str, moments: u32, work: fn(&Work), check: fn(&Fou
 const PIECE: usize = 50_000;
 
 /// Every verb that changes something.
-pub(super) const VERBS: [Verb; 22] = [
+pub(super) const VERBS: [Verb; 24] = [
+    upload("four at once", 12, four_at_once, |found| {
+        for (name, content, told) in AT_ONCE {
+            found.is(&format!("active/{name}"), &[Some(content), absent(found, told)]);
+            found.only_in(name, &["active", "killed", "queued"]);
+        }
+    }),
+    other(
+        "import task",
+        5,
+        |work| {
+            let from = work.files.join("located");
+            let task = format!(
+                r#"{{"type": "import", "input": {{"import_from": "{}", "image_properties": {{"name": "new"}}}}}}"#,
+                from.display()
+            );
+            make_task(work, task.as_bytes());
+        },
+        |found| {
+            if found.was_told("task") {
+                let path = found.root.join("active/new");
+                eventually("it is imported", || std::fs::read(&path).is_ok());
+                assert_eq!(std::fs::read(&path).expect("there"), content("small"));
+            }
+        },
+    ),
     upload(
         "new",
         20,
@@ -205,9 +230,7 @@ pub(super) const VERBS: [Verb; 22] = [
         3,
         |work| {
             let task = br#"{"type": "verify", "input": {}}"#;
-            let made = std::fs::File::create(work.path("tasks/pending/check"));
-            let written = made.and_then(|mut file| file.write_all(task).map(|()| file));
-            work.told("task", written.and_then(close));
+            make_task(work, task);
         },
         |found| {
             // It is nowhere while it goes from one folder to another.
@@ -292,10 +315,7 @@ fn replaced(found: &Found) {
 
 /// Closes a file and opens it again to write it anew, as `qemu-img convert` does.
 fn reopen(work: &Work) {
-    if work.told(
-        "half",
-        crate::disk::machine::put(&work.path("active/new"), "small", Door::New, PIECE),
-    ) {
+    if work.told("half", put(&work.path("active/new"), "small", Door::New, PIECE)) {
         work.put("active/new", "reopened", Door::Again, PIECE);
     }
 }
@@ -305,4 +325,29 @@ fn tasks(root: &std::path::Path) -> usize {
     let folders = ["pending", "processing", "success", "failure"];
     let listed = |folder| std::fs::read_dir(root.join("tasks").join(folder));
     folders.into_iter().filter_map(|folder| listed(folder).ok()).map(Iterator::count).sum()
+}
+
+/// Writes a task; it is asked for when its close has answered.
+fn make_task(work: &Work, task: &[u8]) {
+    let made = std::fs::File::create(work.path("tasks/pending/check"));
+    let written = made.and_then(|mut file| file.write_all(task).map(|()| file));
+    work.told("task", written.and_then(close));
+}
+
+/// What is uploaded at once, and what is answered then.
+const AT_ONCE: [(&str, &str, &str); 4] =
+    [("a", "new", "a"), ("b", "small", "b"), ("c", "kept", "c"), ("d", "new", "d")];
+
+/// Uploads whose commits share a sync of the disk; two of them have the same content.
+fn four_at_once(work: &Work) {
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let uploads = AT_ONCE.map(|(name, content, told)| {
+            let path = work.path(&format!("active/{name}"));
+            (told, scope.spawn(move || put(&path, content, Door::New, PIECE)))
+        });
+        uploads.map(|(told, upload)| (told, upload.join().expect("no panic"))).into()
+    });
+    for (told, answer) in answers {
+        work.told(told, answer);
+    }
 }
