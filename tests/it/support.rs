@@ -12,7 +12,7 @@ use sps::registry::{Registry, SqliteRegistry};
 use tempfile::TempDir;
 
 /// How long a condition is waited for.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A user that is not root, and a second one.
 pub const ALICE: u32 = 61_001;

@@ -8,7 +8,7 @@ use crate::disk::machine::{Door, Machine, put};
 use crate::support::{attribute, eventually, run, text};
 
 /// Longer than this nothing takes that may take a second.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What people do with a mount.
 const WORK: [&str; 14] = [
