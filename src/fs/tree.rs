@@ -50,14 +50,17 @@ pub(crate) enum Page {
     Events,
     /// What the operator chose.
     Config,
+    /// What is counted and measured.
+    Metrics,
 }
 
 impl Page {
-    const ALL: [(&'static str, Self); 4] = [
+    const ALL: [(&'static str, Self); 5] = [
         ("STATUS", Self::Status),
         ("status.json", Self::StatusJson),
         ("events.jsonl", Self::Events),
         ("config.json", Self::Config),
+        ("metrics", Self::Metrics),
     ];
 }
 
@@ -213,7 +216,7 @@ mod tests {
             assert!(seen.insert(node.inode()), "{node:?}");
             assert_eq!(Node::of_inode(node.inode()), Some(node));
         }
-        for free in [0, 11, 15, 21, 30, 4095, 1 << 62] {
+        for free in [0, 11, 15, 21, 31, 4095, 1 << 62] {
             assert_eq!(Node::of_inode(free), None, "{free}");
         }
     }

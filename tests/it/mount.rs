@@ -10,6 +10,7 @@ mod hostile;
 mod listing;
 mod locations;
 mod metadata;
+mod metrics;
 mod moves;
 mod names;
 mod pages;
