@@ -151,18 +151,19 @@ impl Node {
         }
     }
 
-    /// The folder that the node stands in; the root stands in itself.
+    /// The folder that the node stands in, as far as its number tells; the root stands in itself.
     pub(crate) const fn parent(self) -> Self {
         match self {
             Self::TaskFolder(_) => Self::Tasks,
             Self::Link(_) => Self::ById,
             Self::Task(_) | Self::Draft(_) => Self::TaskFolder(TaskStatus::Pending),
+            Self::Page(Page::StatusJson | Page::Events | Page::Config | Page::Metrics) => Self::Own,
             Self::Root
             | Self::Folder(_)
             | Self::Tasks
             | Self::ById
             | Self::Own
-            | Self::Page(_)
+            | Self::Page(Page::Status)
             | Self::Image(_) => Self::Root,
         }
     }

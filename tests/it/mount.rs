@@ -22,6 +22,7 @@ mod remove;
 mod reopen;
 mod replace;
 mod settled;
+mod sharing;
 mod speed;
 mod staging;
 mod tasks;
