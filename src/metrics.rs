@@ -13,7 +13,6 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 /// What each name begins with.
@@ -47,6 +46,12 @@ struct Of {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Kind {
     kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct About {
+    version: &'static str,
+    mount_point: String,
 }
 
 type Durations = Family<Op, Histogram, fn() -> Histogram>;
@@ -256,11 +261,11 @@ fn register_images(page: &mut Registry, gauges: &Gauges) {
 }
 
 fn register_store(page: &mut Registry, gauges: &Gauges) {
-    let about = vec![
-        ("version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("mount_point", gauges.mount_point.clone()),
-    ];
-    page.register("mount", "What is mounted where", Info::new(about));
+    let about = Family::<About, Count>::default();
+    let version = env!("CARGO_PKG_VERSION");
+    about.get_or_create(&About { version, mount_point: gauges.mount_point.clone() }).set(1);
+    // A gauge, and no info: readers of the older text format know none, and take all the rest of the page.
+    page.register("mount_info", "What is mounted where", about);
     let help = "When the daemon was started, in seconds since 1970";
     page.register_with_unit("start_time", help, Unit::Seconds, seconds(gauges.started_seconds));
     let help = "Size of the filesystem below the store";

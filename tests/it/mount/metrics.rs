@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use crate::support::{Sandbox, SmallDisk, attribute, eventually, run};
+use crate::support::{Sandbox, SmallDisk, attribute, documented, eventually, run};
 
 /// Labels in the order in which they stand.
 type Labels = Vec<(String, String)>;
@@ -76,7 +76,7 @@ impl Page {
                         families.insert(current.clone(), family);
                     }
                     ("HELP", "TYPE") => {
-                        let kinds = ["counter", "gauge", "histogram", "info"];
+                        let kinds = ["counter", "gauge", "histogram"];
                         assert!(kinds.contains(&value), "{line}");
                         families.get_mut(&current).expect("a family").kind = value.to_owned();
                     }
@@ -116,7 +116,6 @@ impl Page {
             let suffixes: &[&str] = match family.kind.as_str() {
                 "counter" => &["_total"],
                 "histogram" => &["_bucket", "_sum", "_count"],
-                "info" => &["_info"],
                 _ => &[""],
             };
             let mut seen = BTreeSet::new();
@@ -314,7 +313,7 @@ fn a_mount_point_of_any_name_makes_no_other_line() {
     let ended = run(sandbox.sps().arg("umount").arg(&point)).status;
     let page = Page::parse(&text.expect("a page"));
     assert!(ended.success());
-    let (_, labels, _) = &page.0["sps_mount"].samples[0];
+    let (_, labels, _) = &page.0["sps_mount_info"].samples[0];
     let shown = point.to_str().expect("text").replace('\n', "\\n").replace('\u{1b}', "\\u{1b}");
     assert_eq!(labels[1], ("mount_point".to_owned(), shown));
 }
@@ -327,6 +326,37 @@ fn the_page_is_a_file_like_the_others() {
     sandbox.fails("rm -f $M/.sps/metrics", "not permitted");
     sandbox.ok("cp $M/.sps/metrics $F/metrics; tail -n 1 $F/metrics | grep -qx '# EOF'");
     assert_eq!(attribute(&sandbox.path(".sps/metrics"), "id"), None);
+}
+
+#[test]
+fn a_collector_gets_it_as_the_documents_say() {
+    let sandbox = Sandbox::new();
+    let here = |text: &str| {
+        let text = text.replace("/var/lib/prometheus/node-exporter", "$F");
+        assert!(text.contains("/mnt/sps"), "{text}");
+        text.replace("/mnt/sps", "$M")
+    };
+    let copied = here(&documented("sps.prom"));
+    sandbox.ok(&copied);
+    Page::parse(&fs::read_to_string(sandbox.file("sps.prom")).expect("a copy"));
+    let unit = documented("ExecStart");
+    let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a command");
+    // systemd takes a backslash away.
+    let served = here(&line.replace("\\\\", "\\")).replace("/bin/sh -c '", "").replace('\'', "");
+    let answer = sandbox.ok(&format!("echo 'GET /metrics HTTP/1.1' | ({served})"));
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    assert!(
+        head.starts_with("HTTP/1.0 200 OK\r\nContent-Type: application/openmetrics-text;"),
+        "{head}"
+    );
+    Page::parse(body);
+    sandbox.umount();
+    sandbox.bash(&copied);
+    assert_eq!(
+        crate::support::names_in(&sandbox.file("")),
+        Vec::<String>::new(),
+        "nothing of a daemon that is dead"
+    );
 }
 
 #[test]
@@ -362,7 +392,6 @@ fn each_metric_stands_in_the_documents_with_its_unit() {
         }
         let sample = match family.kind.as_str() {
             "counter" => format!("{name}_total"),
-            "info" => format!("{name}_info"),
             _ => name,
         };
         shown.insert(sample, (family.kind, family.unit, names));

@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use crate::support::{ALICE, BOB, Sandbox, digest_of, pattern, text};
+use crate::support::{ALICE, BOB, Sandbox, digest_of, documented, pattern, text};
 
 /// Does with handles what an NFS server does: `take PATH…` prints the handle of each, and `open MOUNT HANDLE…` prints of each
 /// its inode number, its kind and what it holds, or what was answered instead.
@@ -236,6 +236,21 @@ fn qemu_reads_as_another_user() {
     let refused = sandbox.bash(&format!("{as_bob} qemu-img info $M/active/base"));
     assert!(!refused.status.success() && text(&refused).contains("Permission denied"));
     assert!(!sandbox.bash_as(ALICE, "echo x > $M/active/base").status.success());
+}
+
+#[test]
+fn a_machine_goes_on_with_the_image_that_it_was_made_on() {
+    let sandbox = Sandbox::new();
+    sandbox.source("data", 1 << 20);
+    sandbox.ok("qemu-img convert -f raw -O qcow2 $F/data $M/active/debian-12.qcow2");
+    let documented = documented("by-id/$id").replace("/mnt/sps", "$M");
+    sandbox.ok(&documented.replace("/var/lib/libvirt/images", "$F"));
+    sandbox.ok("head -c 1M /dev/zero > $F/zero && qemu-img convert -f raw -O qcow2 $F/zero $F/new && cp $F/new $M/active/debian-12.qcow2");
+    sandbox.ok("qemu-img convert -O raw $M/active/debian-12.qcow2 $F/raw && cmp $F/raw $F/zero");
+    // It was removed: the machine does not begin, rather than with another's data.
+    sandbox.fails("qemu-img convert -O raw $F/web1.qcow2 $F/raw", "Permission denied");
+    sandbox.ok("mv $M/pending_delete/debian-12.qcow2 $M/active/yesterday.qcow2");
+    sandbox.ok("qemu-img convert -O raw $F/web1.qcow2 $F/raw && cmp $F/raw $F/data");
 }
 
 // semantics: other-users
