@@ -219,11 +219,13 @@ fn numbers_move_as_things_happen() {
     assert_eq!(after.find("sps_late_answers_total", &[]), Some(0.0));
     assert_eq!(after.find("sps_registry_failed_commits_total", &[]), Some(0.0));
     drop(flying);
+    sandbox.ok("cp --sparse=never --reflink=auto $M/active/a $M/active/c && cmp $M/active/c $F/a");
+    assert_eq!(Page::of(&sandbox).find("sps_copied_bytes_total", &[]), Some(300_000.0));
     let started = after.find("sps_start_time_seconds", &[]).expect("a time");
     sandbox.remount();
     let again = Page::of(&sandbox);
     assert!(again.find("sps_start_time_seconds", &[]).expect("a time") > started);
-    assert_eq!(again.find("sps_images", &of("active")), Some(2.0));
+    assert_eq!(again.find("sps_images", &of("active")), Some(3.0));
     assert_eq!(again.count("sps_written_bytes_total", &[]), 0.0, "it counts from a start on");
 }
 
