@@ -442,6 +442,15 @@ pub fn pattern(name: &str, size: usize) -> Vec<u8> {
     bytes
 }
 
+/// The block of code in docs/operations.md that has `word` in it, as it stands there.
+pub fn documented(word: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
+    let text = fs::read_to_string(path).expect("the documents");
+    let mut blocks = text.split("\n```").skip(1).step_by(2);
+    let block = blocks.find(|block| block.contains(word)).expect("it stands there");
+    block.split_once('\n').expect("a block of code").1.to_owned()
+}
+
 /// Runs a command to its end. What it leaves running must not keep the test waiting for its output.
 pub fn run(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"))
