@@ -1,7 +1,10 @@
 //! The command line, each command on a real mount.
 
+mod apart;
 mod force;
 mod help;
 mod orders;
+mod package;
 mod service;
 mod transfer;
+mod unit;
