@@ -2,6 +2,7 @@
 
 mod apart;
 mod force;
+mod guide;
 mod help;
 mod orders;
 mod package;

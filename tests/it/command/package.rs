@@ -20,7 +20,7 @@ fn the_package_installs_upgrades_and_goes_and_leaves_nothing_but_the_store() {
         cp {}/*.deb $T/root/sps.deb; head -c 100000 $SPS > $T/root/image.raw
         chroot $T/root env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/ LC_ALL=C bash -exc \"$(cat <<'END'\n{INSIDE}\nEND\n)\"
         umount -R $T/root/proc $T/root/dev
-        cd $T/upper; find . ! -type d ! -path './var/lib/dpkg/*' ! -path './var/log/*' ! -path './var/cache/*' \
+        cd $T/upper; find . ! -type d ! -path './var/lib/dpkg/*' ! -path './run/*' ! -path './var/log/*' ! -path './var/cache/*' \
             ! -path './srv/images/*' ! -path './sps.deb' ! -path './image.raw' ! -path './etc/ld.so.cache' > /mnt/left
         find . -iname '*sps*' ! -path './srv/images/*' ! -path './sps.deb' ! -path './etc/ld.so.cache' >> /mnt/left
         cat /mnt/left; test ! -s /mnt/left; test -s srv/images/sps.db",
