@@ -4,6 +4,7 @@ mod apart;
 mod force;
 mod guide;
 mod help;
+mod log;
 mod orders;
 mod package;
 mod service;
