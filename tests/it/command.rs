@@ -5,6 +5,7 @@ mod force;
 mod guide;
 mod help;
 mod log;
+mod mistakes;
 mod orders;
 mod package;
 mod service;
