@@ -9,5 +9,6 @@ mod mistakes;
 mod orders;
 mod package;
 mod service;
+mod shapes;
 mod transfer;
 mod unit;

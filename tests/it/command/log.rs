@@ -55,7 +55,9 @@ fn each_line_of_the_log_is_explained() {
     let text = std::fs::read_to_string(root.join("docs/operations.md")).expect("a document");
     let rows = text.lines().filter_map(|line| {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        let [_, level @ ("info" | "warn" | "error"), sign, says, _, _] = cells[..] else { return None };
+        let [_, level @ ("info" | "warn" | "error"), sign, says, _, _] = cells[..] else {
+            return None;
+        };
         assert!(!says.is_empty(), "{line}");
         Some((level.to_owned(), sign.trim_matches('`').to_owned()))
     });

@@ -78,7 +78,9 @@ fn what_the_unit_says_serves_the_store_stops_cleanly_and_comes_back_after_a_cras
     told(&socket, "READY=1");
     sandbox.ok("cp $F/x $M/active/x && cmp $F/x $M/active/x && cp $F/x $M/uploading/half");
     // Who does not come to an end is told of, also with these capabilities.
-    sandbox.bash("bash -c 'cat $F/x; exit 3' > $M/active/y; (echo half; kill -9 $BASHPID) > $M/active/z");
+    sandbox.bash(
+        "bash -c 'cat $F/x; exit 3' > $M/active/y; (echo half; kill -9 $BASHPID) > $M/active/z",
+    );
     assert!(sandbox.names("killed").contains(&"z".to_owned()), "{:?}", sandbox.tree());
     // Others read through the mount.
     assert!(sandbox.bash_as(crate::support::ALICE, "cmp $F/x $M/active/x").status.success());
@@ -93,7 +95,8 @@ fn what_the_unit_says_serves_the_store_stops_cleanly_and_comes_back_after_a_cras
     assert!(journal.contains("cleared the dead mount"), "{journal}");
 
     // ExecStop, with a reader that is waited for.
-    let mut reader = sandbox.bash_command("exec 3< $M/active/x; echo > $F/opened; read -t 0.3 <> <(:); true");
+    let mut reader =
+        sandbox.bash_command("exec 3< $M/active/x; echo > $F/opened; read -t 0.3 <> <(:); true");
     let mut reader = reader.spawn().expect("a reader");
     crate::support::eventually("it is open", || sandbox.file("opened").exists());
     let words = unit.words("ExecStop", &variables(&sandbox));
@@ -119,7 +122,8 @@ fn the_unit_makes_no_mount_namespace_and_waits_for_readiness() {
     // Each of these gives a service a mount namespace, or takes /dev/fuse away: see systemd.exec(5).
     for (name, value) in &unit.0 {
         let is_apart = name.starts_with("Private") || name.starts_with("Protect");
-        let is_rebuilt = name.ends_with("Paths") || name.starts_with("Bind") || name.starts_with("Root");
+        let is_rebuilt =
+            name.ends_with("Paths") || name.starts_with("Bind") || name.starts_with("Root");
         let takes_away = name == "MountFlags" || name == "DevicePolicy" || name == "DynamicUser";
         assert!(!is_apart && !is_rebuilt && !takes_away, "{name}={value}");
     }
