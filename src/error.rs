@@ -93,7 +93,7 @@ pub enum Error {
     #[error("the attribute is larger than the buffer")]
     Range,
     /// A system call on a file of the store failed.
-    #[error("{op} {what}: {source}")]
+    #[error("{op} {what}: {source}{}", advice(*source))]
     Io {
         /// The operation.
         op: &'static str,
@@ -132,6 +132,15 @@ pub enum Error {
 
 /// The result of an operation of sps.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// What is to be done about a failure of the system, where that is always the same.
+const fn advice(source: rustix::io::Errno) -> &'static str {
+    match source {
+        rustix::io::Errno::NOSPC => ": free space there, and do it again",
+        rustix::io::Errno::NOTCONN => ": its daemon has died: mount it again with `sps mount`",
+        _ => "",
+    }
+}
 
 impl Error {
     /// A failed system call `op` on the file `what`.

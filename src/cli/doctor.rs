@@ -79,6 +79,7 @@ pub(super) fn run(arguments: &DoctorArguments) -> Result<()> {
     }
     match findings.iter().filter(|finding| finding.health == Health::Bad).count() {
         0 => Ok(()),
+        1 => Err(Error::Store("one thing must be mended: see above".into())),
         count => Err(Error::Store(format!("{count} things must be mended: see above"))),
     }
 }

@@ -1,7 +1,14 @@
 //! The command line, each command on a real mount.
 
+mod apart;
 mod force;
+mod guide;
 mod help;
+mod log;
+mod mistakes;
 mod orders;
+mod package;
 mod service;
+mod shapes;
 mod transfer;
+mod unit;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::support::{Sandbox, eventually, run, signal, text};
 
 /// What is told next that begins so.
-fn told(socket: &UnixDatagram, word: &str) -> String {
+pub(super) fn told(socket: &UnixDatagram, word: &str) -> String {
     let mut buffer = [0; 4096];
     for _ in 0..1000 {
         let length = socket.recv(&mut buffer).expect("a message");
