@@ -35,6 +35,7 @@ const INSIDE: &str = r#"
     dpkg -i /sps.deb
     cd /; sps --version; test "$(readlink -f /sbin/mount.sps)" = /usr/bin/sps
     systemd-analyze verify --man=no /usr/lib/systemd/system/sps@images.service
+    systemctl enable sps@images; test -L /etc/systemd/system/multi-user.target.wants/sps@images.service
     mkdir -p /mnt/sps
     mount -t sps -o _netdev,scrub_time=3d /srv/images /mnt/sps
     cp /image.raw /mnt/sps/active/; cmp /image.raw /mnt/sps/active/image.raw
