@@ -30,7 +30,7 @@ const COMMANDS: [&str; 19] = [
 ];
 
 /// Compares with what is kept in the tree, or keeps it anew with `UPDATE_GOLDEN=1`.
-fn golden(name: &str, found: &str) {
+pub(super) fn golden(name: &str, found: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/command/golden").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::create_dir_all(path.parent().expect("a folder")).expect("made");
