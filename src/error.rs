@@ -276,3 +276,32 @@ impl From<Reason> for Error {
         Self::Denied(reason)
     }
 }
+
+/// What the error numbers of [`Error::errno`] are called.
+#[must_use]
+pub const fn errno_name(errno: i32) -> &'static str {
+    match errno {
+        libc::EPERM => "EPERM",
+        libc::EACCES => "EACCES",
+        libc::ENAMETOOLONG => "ENAMETOOLONG",
+        libc::EINVAL => "EINVAL",
+        libc::EEXIST => "EEXIST",
+        libc::ENOENT => "ENOENT",
+        libc::EBUSY => "EBUSY",
+        libc::ESTALE => "ESTALE",
+        libc::ENXIO => "ENXIO",
+        libc::EXDEV => "EXDEV",
+        libc::EBADF => "EBADF",
+        libc::ECANCELED => "ECANCELED",
+        libc::EIO => "EIO",
+        libc::EOPNOTSUPP => "EOPNOTSUPP",
+        libc::ENODATA => "ENODATA",
+        libc::ENOSPC => "ENOSPC",
+        libc::E2BIG => "E2BIG",
+        libc::EFBIG => "EFBIG",
+        libc::EDQUOT => "EDQUOT",
+        libc::ENFILE => "ENFILE",
+        libc::ERANGE => "ERANGE",
+        _ => "other",
+    }
+}

@@ -50,7 +50,7 @@ pub mod xattr;
 pub use mount::Settings;
 pub use session::{MountOptions, Mounted};
 
-use answer::{answer, refuse};
+use answer::answer;
 use attributes::{Setting, moment};
 use mount::{Asker, Mount};
 use requests::Requests;
@@ -150,12 +150,12 @@ impl Filesystem for Requests {
         });
     }
 
-    fn mkdir(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
-        reply.error(refuse("mkdir", "the folders are the statuses: there are no others"));
+    fn mkdir(&self, by: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
+        reply.error(self.refuse(("mkdir", by), "the folders are the statuses: no others are made"));
     }
 
-    fn rmdir(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        reply.error(refuse("rmdir", "the folders are the statuses: they stay"));
+    fn rmdir(&self, by: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(self.refuse(("rmdir", by), "the folders are the statuses: they stay"));
     }
 
     fn symlink(

@@ -5,7 +5,7 @@
 //!
 //! - [`lifecycle`]: what may happen to an image; alone decides.
 //! - [`image`]: what an image is. [`task`]: what a task is. [`failpoint`]: where the tests stop the daemon. `sys`: system calls.
-//!   [`mountinfo`]: what is mounted where.
+//!   [`mountinfo`]: what is mounted where. `metrics`: what is counted and measured.
 //! - [`error`]: what can go wrong, and one table of what it means to a caller. [`inspect`]: what a content
 //!   is, from its bytes. [`text`]: how quantities read.
 //! - [`registry`]: the records. [`store`]: the bytes. [`location`]: files that lie elsewhere.
@@ -35,6 +35,7 @@ pub mod ingest;
 pub mod inspect;
 pub mod lifecycle;
 pub mod location;
+mod metrics;
 pub mod mountinfo;
 pub mod registry;
 pub mod store;

@@ -5,7 +5,9 @@
 //! [`Change`], applied whole or not at all.
 
 use crate::error::Result;
-use crate::image::{Digest, IdPrefix, Image, ImageId, ImageName, ImageNumber, StoreTime};
+use crate::image::{
+    Digest, IdPrefix, Image, ImageId, ImageName, ImageNumber, StoreTime, Timestamp,
+};
 use crate::lifecycle::{Status, TaskStatus};
 use crate::task::{Task, TaskId, TaskNumber};
 
@@ -90,6 +92,15 @@ impl Total {
         let counted = all.iter().filter(|total| total.status.is_counted());
         counted.map(|total| total.images).sum()
     }
+}
+
+/// How many tasks have a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskTotal {
+    /// Number of tasks.
+    pub tasks: u64,
+    /// When the one that has had it longest got it.
+    pub oldest_at: Option<Timestamp>,
 }
 
 /// What keeps the records.
@@ -226,6 +237,12 @@ pub trait Registry: Send + Sync {
         after: TaskNumber,
         limit: u32,
     ) -> Result<Vec<ListedTask>>;
+
+    /// How many tasks have a status.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    fn task_total(&self, status: TaskStatus) -> Result<TaskTotal>;
 
     /// The tasks that entered a status last, the latest first.
     ///

@@ -6,7 +6,7 @@ use super::{Catalog, Progress, Shared, Usage};
 use crate::error::{Error, Result};
 use crate::image::{Content, IdPrefix, Image, ImageId, ImageName, ImageNumber, Moment};
 use crate::lifecycle::{Status, TaskStatus};
-use crate::registry::{Key, Listed, ListedName, ListedTask, TaskKey, Total, Transition};
+use crate::registry::{Key, Listed, ListedName, ListedTask, TaskKey, TaskTotal, Total, Transition};
 use crate::store::{Space, StoreFile};
 use crate::task::{Task, TaskId, TaskNumber};
 
@@ -179,6 +179,14 @@ impl Catalog {
     /// The registry can't be read.
     pub fn latest_tasks(&self, status: TaskStatus, limit: u32) -> Result<Vec<Task>> {
         self.shared.registry.latest_tasks(status, limit)
+    }
+
+    /// How many tasks have a status.
+    ///
+    /// # Errors
+    /// The registry can't be read.
+    pub fn task_total(&self, status: TaskStatus) -> Result<TaskTotal> {
+        self.shared.registry.task_total(status)
     }
 
     /// Tasks of a status with a number above `after`, at most `limit`.

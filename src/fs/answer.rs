@@ -14,8 +14,9 @@ use fuser::{
 use super::content::Opened;
 use super::mount::{Asker, Mount};
 use super::names::Detail;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, errno_name};
 use crate::image::NAME_BYTES_MAX;
+use crate::metrics;
 use crate::store::Space;
 
 /// Numbers of images are never given twice.
@@ -30,6 +31,7 @@ pub(super) fn answer<T>(
     let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(Error::Fault(op)));
     outcome.map_err(|error| {
         let errno = error.errno();
+        metrics::failed(op, errno_name(errno));
         if error.needs_operator() {
             log::error!("op={op} errno={errno}: {error}");
         } else {
@@ -147,7 +149,10 @@ pub(super) fn read(mount: &Mount, reply: ReplyData, (handle, offset, size): (u64
         buffer.resize(buffer.len().max(size as usize), 0);
         let wanted = buffer.get_mut(..size as usize).unwrap_or_default();
         match answer("read", || mount.read(handle, offset, wanted)) {
-            Ok(count) => reply.data(buffer.get(..count).unwrap_or_default()),
+            Ok(count) => {
+                metrics::read(count as u64);
+                reply.data(buffer.get(..count).unwrap_or_default());
+            }
             Err(errno) => reply.error(errno),
         }
     });
@@ -170,6 +175,9 @@ pub(super) fn write(
     let done = answer("write", || mount.write(asker, handle, (offset, data), &mut accept));
     if let Some(reply) = reply {
         written(reply, done.as_ref().map(|_| size).map_err(|errno| *errno));
+    }
+    if done.is_ok() {
+        metrics::written(size);
     }
     if let Ok(Some(turn)) = done {
         turn.take(data);

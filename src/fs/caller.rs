@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::process::PidfdFlags;
 use signal_hook::low_level::signal_name;
@@ -70,6 +70,7 @@ pub(crate) struct Caller {
 /// Which mount this is, as `/proc/PID/fdinfo` and `mountinfo` name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MountIdentity {
+    path: PathBuf,
     mount_id: String,
     device: String,
 }
@@ -240,10 +241,15 @@ impl MountIdentity {
         Self::find(&table, mount_point)
     }
 
+    /// Where it is mounted.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Finds the last mount at a path in the text of proc_pid_mountinfo(5).
     fn find(table: &[u8], mount_point: &Path) -> Option<Self> {
         let found = mountinfo::parse(table).rfind(|entry| entry.path == mount_point)?;
-        Some(Self { mount_id: found.mount_id, device: found.device })
+        Some(Self { path: found.path, mount_id: found.mount_id, device: found.device })
     }
 
     fn is_held_by(&self, pid: Pid, inode: u64) -> bool {
@@ -315,7 +321,8 @@ mod tests {
                      31 22 0:41 / /mnt/a\\040b rw - fuse.sps sps rw\n";
         let found =
             MountIdentity::find(table.as_bytes(), Path::new("/mnt/a b")).expect("it is there");
-        assert_eq!(found, MountIdentity { mount_id: "31".into(), device: "0:41".into() });
+        assert_eq!(found.path(), Path::new("/mnt/a b"));
+        assert_eq!((found.mount_id, found.device), ("31".into(), "0:41".into()));
         assert_eq!(MountIdentity::find(table.as_bytes(), Path::new("/mnt/a")), None);
     }
 

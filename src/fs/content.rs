@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::ingest::Turn;
 use crate::lifecycle::Status;
+use crate::metrics;
 use crate::store::{Extent, Seek};
 
 /// What one request copies at most: its answer has 32 bits.
@@ -150,6 +151,7 @@ impl Mount {
                 self.catalog.copy(&upload.session, &source, from, offset)
             })?;
         }
+        metrics::copied(length);
         Ok(length)
     }
 

@@ -17,6 +17,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::answer;
 use crate::error::Error;
+use crate::metrics::{self, Operation};
 
 /// How often the requests are looked at, and at most how late one is answered.
 const TICKS: u32 = 8;
@@ -55,6 +56,8 @@ pub(crate) struct Deadlines {
 pub(super) struct Due {
     deadlines: Option<Arc<Deadlines>>,
     unique: u64,
+    /// Notes how long it took, when this is dropped.
+    _operation: Operation,
 }
 
 impl Drop for Due {
@@ -90,7 +93,7 @@ impl Deadlines {
             self.running.lock().insert(unique, running);
             Arc::clone(self)
         });
-        Due { deadlines, unique }
+        Due { deadlines, unique, _operation: Operation::begin(op) }
     }
 
     /// Answers what is late, until it is stopped. `try_disk` returns when the disk has answered.
@@ -144,6 +147,7 @@ impl Deadlines {
         });
         for (unique, running) in late {
             let op = running.op;
+            metrics::answered_late();
             if let Some(farewell) = running.farewell {
                 farewell(silence.clone());
             }

@@ -15,6 +15,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::tree::Node;
 use crate::image::ImageNumber;
+use crate::metrics;
 
 /// The first version of the protocol that has epochs (Linux 6.16).
 const FIRST: (u32, u32) = (7, 44);
@@ -101,6 +102,7 @@ impl Epoch {
 
     /// What was looked up before this is looked up again.
     pub(crate) fn advance(&self) {
+        metrics::epoch_ended();
         self.count.fetch_add(1, Ordering::AcqRel);
         if !self.is_kept() {
             return;

@@ -133,6 +133,11 @@ impl Mount {
     /// Finds the child of a folder by its name.
     pub(crate) fn look_up(&self, parent: u64, name: &[u8]) -> Result<Found> {
         let parent = Self::node(parent)?;
+        match (name, parent) {
+            (b".", node) => return self.itself(node),
+            (b"..", node) => return self.above(node),
+            _ => {}
+        }
         match parent {
             Node::Folder(status) => self.image_named(status, name).map(Found::image),
             Node::TaskFolder(status) => {
@@ -164,6 +169,42 @@ impl Mount {
                 .map(|(_, node)| Found::plain(node))
                 .ok_or(Error::NotFound),
         }
+    }
+
+    /// What a node is that the kernel has only the number of: an NFS server asks for it as `.`. What is gone is not
+    /// found, which the server's client is told as ESTALE.
+    fn itself(&self, node: Node) -> Result<Found> {
+        match node {
+            Node::Image(number) => self.image(number).map(Found::image),
+            Node::Link(number) => {
+                let image = self.catalog.by_number(number)?.ok_or(Error::NotFound)?;
+                Ok(Found { image: Some(image), ..Found::plain(node) })
+            }
+            Node::Task(number) => {
+                let task = self.catalog.task_by_number(number)?.ok_or(Error::NotFound)?;
+                Ok(Found { task: Some(Box::new(task)), ..Found::plain(node) })
+            }
+            // It is nothing but what its writer has open.
+            Node::Draft(_) => Err(Error::NotFound),
+            Node::Root
+            | Node::Folder(_)
+            | Node::Tasks
+            | Node::TaskFolder(_)
+            | Node::ById
+            | Node::Own
+            | Node::Page(_) => Ok(Found::plain(node)),
+        }
+    }
+
+    /// The folder that a node stands in at the moment, asked for as `..`.
+    fn above(&self, node: Node) -> Result<Found> {
+        let found = self.itself(node)?;
+        let folder = match (node, &found.image, &found.task) {
+            (Node::Image(_), Some(image), _) => Node::Folder(image.status),
+            (_, _, Some(task)) => Node::TaskFolder(task.status),
+            _ => node.parent(),
+        };
+        Ok(Found::plain(folder))
     }
 
     /// The image that a folder lists under a name.

@@ -3,7 +3,7 @@
 use super::mount::Mount;
 use super::tree::Page;
 use crate::catalog::{Live, Usage, now};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::{Image, ImageId, Timestamp};
 use crate::lifecycle::{Status, TaskStatus};
 use crate::registry::Total;
@@ -12,6 +12,7 @@ use crate::task::{Task, TaskNumber};
 use crate::text::plain_json;
 
 mod json;
+mod metrics;
 mod text;
 
 /// How many failures are told.
@@ -27,6 +28,8 @@ pub(super) fn render(mount: &Mount, page: Page) -> Result<String> {
         Page::StatusJson => Ok(plain_json(&json::status(&Survey::of(mount)?)).into_owned()),
         Page::Events => Ok(plain_json(&json::events(&mount.catalog.transitions()?)).into_owned()),
         Page::Config => Ok(plain_json(&mount.settings.config).into_owned()),
+        Page::Metrics => crate::metrics::render(&metrics::gauges(mount)?)
+            .map_err(|std::fmt::Error| Error::Fault("metrics")),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use fuser::{FileAttr, ReplyEmpty, ReplyEntry, ReplyWrite, Request};
+use fuser::{Errno, FileAttr, ReplyEmpty, ReplyEntry, ReplyWrite, Request};
 
 use super::answer;
 use super::deadlines::{Deadlines, Due};
@@ -35,6 +35,16 @@ impl Drop for Working<'_> {
 impl Requests {
     fn due(&self, op: &'static str, request: &Request) -> Due {
         self.deadlines.begin(op, request.unique().0)
+    }
+
+    /// Refuses what the mount never does.
+    pub(super) fn refuse(
+        &self,
+        (op, request): (&'static str, &Request),
+        why: &'static str,
+    ) -> Errno {
+        let _due = self.due(op, request);
+        answer::refuse(op, why)
     }
 
     /// Whether the thread that has read a request may work on it: not the last threads, as the disk may be slow, or

@@ -38,7 +38,9 @@ pub(super) fn negotiate(mount: &Mount, config: &mut KernelConfig) -> std::io::Re
         .map_err(|_| std::io::Error::from(rustix::io::Errno::NOSYS))?;
     let wanted = InitFlags::FUSE_DO_READDIRPLUS
         | InitFlags::FUSE_READDIRPLUS_AUTO
-        | InitFlags::FUSE_PARALLEL_DIROPS;
+        | InitFlags::FUSE_PARALLEL_DIROPS
+        // An NFS server asks for nodes by their inode numbers, as `.`, when the kernel has forgotten them.
+        | InitFlags::FUSE_EXPORT_SUPPORT;
     let offered = wanted & config.capabilities();
     let take = |config: &mut KernelConfig, capability: InitFlags| {
         config.capabilities().contains(capability) && config.add_capabilities(capability).is_ok()

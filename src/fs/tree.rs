@@ -50,14 +50,17 @@ pub(crate) enum Page {
     Events,
     /// What the operator chose.
     Config,
+    /// What is counted and measured.
+    Metrics,
 }
 
 impl Page {
-    const ALL: [(&'static str, Self); 4] = [
+    const ALL: [(&'static str, Self); 5] = [
         ("STATUS", Self::Status),
         ("status.json", Self::StatusJson),
         ("events.jsonl", Self::Events),
         ("config.json", Self::Config),
+        ("metrics", Self::Metrics),
     ];
 }
 
@@ -148,18 +151,19 @@ impl Node {
         }
     }
 
-    /// The folder that the node stands in; the root stands in itself.
+    /// The folder that the node stands in, as far as its number tells; the root stands in itself.
     pub(crate) const fn parent(self) -> Self {
         match self {
             Self::TaskFolder(_) => Self::Tasks,
             Self::Link(_) => Self::ById,
             Self::Task(_) | Self::Draft(_) => Self::TaskFolder(TaskStatus::Pending),
+            Self::Page(Page::StatusJson | Page::Events | Page::Config | Page::Metrics) => Self::Own,
             Self::Root
             | Self::Folder(_)
             | Self::Tasks
             | Self::ById
             | Self::Own
-            | Self::Page(_)
+            | Self::Page(Page::Status)
             | Self::Image(_) => Self::Root,
         }
     }
@@ -213,7 +217,7 @@ mod tests {
             assert!(seen.insert(node.inode()), "{node:?}");
             assert_eq!(Node::of_inode(node.inode()), Some(node));
         }
-        for free in [0, 11, 15, 21, 30, 4095, 1 << 62] {
+        for free in [0, 11, 15, 21, 31, 4095, 1 << 62] {
             assert_eq!(Node::of_inode(free), None, "{free}");
         }
     }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     Change, ClockMark, Draft, Durability, Key, Listed, ListedName, ListedTask, Reclaim, Registry,
-    TRANSITIONS_KEPT, TaskKey, Total, Transition,
+    TRANSITIONS_KEPT, TaskKey, TaskTotal, Total, Transition,
 };
 use crate::error::{Error, Result};
 use crate::image::{
@@ -306,12 +306,13 @@ impl Registry for SqliteRegistry {
         )
     }
 
+    fn task_total(&self, status: TaskStatus) -> Result<TaskTotal> {
+        self.read(|connection| task::total(connection, status))
+    }
+
     fn latest_tasks(&self, status: TaskStatus, limit: u32) -> Result<Vec<Task>> {
         self.many(
-            &format!(
-                "SELECT {} FROM tasks t WHERE t.status = ?1 ORDER BY t.entered_at DESC LIMIT ?2",
-                task::COLUMNS
-            ),
+            &task::select("WHERE t.status = ?1 ORDER BY t.entered_at DESC LIMIT ?2"),
             params![status.name(), limit],
             task_of,
         )
@@ -319,10 +320,8 @@ impl Registry for SqliteRegistry {
 
     fn tasks_due(&self, status: TaskStatus, until: StoreTime, limit: u32) -> Result<Vec<Task>> {
         self.many(
-            &format!(
-                "SELECT {} FROM tasks t WHERE t.status = ?1 AND t.entered_at <= ?2
-                 ORDER BY t.entered_at LIMIT ?3",
-                task::COLUMNS
+            &task::select(
+                "WHERE t.status = ?1 AND t.entered_at <= ?2 ORDER BY t.entered_at LIMIT ?3",
             ),
             params![status.name(), column(until.as_nanoseconds())?, limit],
             task_of,

@@ -76,7 +76,7 @@ impl Prepared {
         let script = format!("{PRELUDE}{}", self.verb.act);
         let mut command = sandbox.bash_command(&script);
         let mut actor = command.process_group(0).stderr(Stdio::null()).spawn().expect("bash");
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(15);
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(40);
         eventually("the verb ends", || {
             std::time::Instant::now() > end || actor.try_wait().expect("a child").is_some()
         });

@@ -32,7 +32,7 @@ const LESSONS: &[(&str, &str, &str)] = &[
     (
         "purge of old rows loses the only pointer to data",
         "data is freed with its record, never before",
-        "a_daemon_killed_at_any_failpoint_leaves_a_store_that_is_true",
+        "a_daemon_killed_behind_any_effect_of_any_verb_leaves_a_store_that_is_true",
     ),
     (
         "deactivated image deleted with delayed delete on: refused",

@@ -11,7 +11,7 @@ use sps::image::{
 use sps::lifecycle::{Status, TaskEvent, TaskStatus};
 use sps::registry::{
     Change, ClockMark, Draft, Durability, Key, Reclaim, Registry, SqliteRegistry, TRANSITIONS_KEPT,
-    TaskChange, TaskKey, Total, Transition,
+    TaskChange, TaskKey, TaskTotal, Total, Transition,
 };
 use sps::task::{Task, TaskDraft, TaskId, TaskInput, TaskNumber, TaskResult};
 
@@ -288,6 +288,12 @@ fn tasks_are_recorded_changed_found_and_forgotten() {
         let pending = registry.task_page(TaskStatus::Pending, none, 9).expect("readable");
         assert_eq!(pending.len(), 1);
         assert_eq!(pending[0].task.id, second.id);
+        let total = |status| registry.task_total(status).expect("readable");
+        let waiting = TaskTotal { tasks: 1, oldest_at: Some(second.created.at) };
+        assert_eq!(total(TaskStatus::Pending), waiting);
+        let working = TaskTotal { tasks: 1, oldest_at: Some(begun.status_at) };
+        assert_eq!(total(TaskStatus::Processing), working);
+        assert_eq!(total(TaskStatus::Failure), TaskTotal { tasks: 0, oldest_at: None });
         let found = registry.find_task(TaskStatus::Processing, &begun.name, None);
         assert_eq!(found.expect("readable"), Some(begun.clone()));
         let prefix = Some(second.id.as_image_id().prefix());

@@ -12,7 +12,7 @@ use sps::registry::{Registry, SqliteRegistry};
 use tempfile::TempDir;
 
 /// How long a condition is waited for.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A user that is not root, and a second one.
 pub const ALICE: u32 = 61_001;
@@ -440,6 +440,15 @@ pub fn pattern(name: &str, size: usize) -> Vec<u8> {
     let mut bytes = vec![0; size];
     blake3::Hasher::new().update(name.as_bytes()).finalize_xof().fill(&mut bytes);
     bytes
+}
+
+/// The block of code in docs/operations.md that has `word` in it, as it stands there.
+pub fn documented(word: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
+    let text = fs::read_to_string(path).expect("the documents");
+    let mut blocks = text.split("\n```").skip(1).step_by(2);
+    let block = blocks.find(|block| block.contains(word)).expect("it stands there");
+    block.split_once('\n').expect("a block of code").1.to_owned()
 }
 
 /// Runs a command to its end. What it leaves running must not keep the test waiting for its output.

@@ -7,7 +7,7 @@ use std::process::Command;
 /// The modules by floor, the lowest first. A module imports from lower floors only.
 const FLOORS: [&[&str]; 10] = [
     &["lifecycle"],
-    &["image", "failpoint", "sys", "mountinfo"],
+    &["image", "failpoint", "sys", "mountinfo", "metrics"],
     &["task", "error", "inspect", "text"],
     &["registry", "store"],
     &["ingest", "location"],

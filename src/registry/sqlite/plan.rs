@@ -83,6 +83,7 @@ fn ask_of_tasks(registry: &SqliteRegistry, id: TaskId, name: &ImageName) {
     registry.find_task(status, name, None).expect("asked");
     registry.find_task(status, name, prefix.expect("a listed name").1).expect("asked");
     registry.task_page(status, TaskNumber::new(0), 10).expect("asked");
+    registry.task_total(status).expect("asked");
     registry.latest_tasks(status, 10).expect("asked");
     registry.tasks_due(status, StoreTime::from_nanoseconds(9), 10).expect("asked");
 }

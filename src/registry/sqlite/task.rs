@@ -5,6 +5,7 @@ use rusqlite::{Connection, Row, named_params};
 use super::record::{broken, signed, store_time, unsigned};
 use crate::image::{ImageName, Ownership, Timestamp};
 use crate::lifecycle::TaskStatus;
+use crate::registry::TaskTotal;
 use crate::task::{Task, TaskDraft, TaskId, TaskNumber};
 
 /// The columns that [`task_of`] reads, of a table that is called `t`.
@@ -12,6 +13,28 @@ pub(super) const COLUMNS: &str =
     "t.number, t.id, t.version, t.name, t.status, t.uid, t.gid, t.mode,
     t.input, t.result, t.message, t.progress, t.attempts, t.created_at, t.updated_at, t.status_at,
     t.entered_at, t.expires_at";
+
+/// Asks for what [`task_of`] reads, of the tasks that `which` says.
+pub(super) fn select(which: &str) -> String {
+    format!("SELECT {COLUMNS} FROM tasks t {which}")
+}
+
+/// Counts the tasks of a status. The index by name has all that it takes.
+pub(super) fn total(connection: &Connection, status: TaskStatus) -> rusqlite::Result<TaskTotal> {
+    const SQL: &str =
+        "SELECT COUNT(*) AS tasks, MIN(t.status_at) AS oldest FROM tasks t WHERE t.status = ?1";
+    let total = |row: &Row<'_>| {
+        let oldest: Option<i64> = row.get("oldest")?;
+        let oldest_at = oldest.map(Timestamp::from_nanoseconds);
+        Ok(TaskTotal { tasks: unsigned(row.get("tasks")?)?, oldest_at })
+    };
+    connection.prepare_cached(SQL)?.query_row([status.name()], total)
+}
+
+fn status_of(row: &Row<'_>) -> rusqlite::Result<TaskStatus> {
+    let status: String = row.get("status")?;
+    TaskStatus::from_name(&status).ok_or_else(|| broken(&format!("task status {status:?}")))
+}
 
 /// Writes the first row of a task.
 pub(super) fn insert(connection: &Connection, draft: &TaskDraft) -> rusqlite::Result<()> {
@@ -71,7 +94,6 @@ pub(super) fn delete(connection: &Connection, task: &Task) -> rusqlite::Result<b
 /// Reads the columns of [`COLUMNS`].
 pub(super) fn task_of(row: &Row<'_>) -> rusqlite::Result<Task> {
     let name: String = row.get("name")?;
-    let status: String = row.get("status")?;
     let input: String = row.get("input")?;
     let result: Option<String> = row.get("result")?;
     let time = |column| row.get(column).map(Timestamp::from_nanoseconds);
@@ -81,8 +103,7 @@ pub(super) fn task_of(row: &Row<'_>) -> rusqlite::Result<Task> {
         version: unsigned(row.get("version")?)?,
         name: ImageName::new(name.as_bytes()).map_err(|fault| broken(&fault.to_string()))?,
         ownership: Ownership { uid: row.get("uid")?, gid: row.get("gid")?, mode: row.get("mode")? },
-        status: TaskStatus::from_name(&status)
-            .ok_or_else(|| broken(&format!("task status {status:?}")))?,
+        status: status_of(row)?,
         input: Task::parse_input(&input).ok_or_else(|| broken(&format!("task input {input:?}")))?,
         result: result
             .map(|text| {

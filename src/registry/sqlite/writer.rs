@@ -19,6 +19,7 @@ use super::registry_error;
 use super::renew::renew_log;
 use crate::error::{Error, Result};
 use crate::failpoint::{Failpoint, hit};
+use crate::metrics;
 use crate::registry::Durability;
 
 /// Jobs that share a transaction at most.
@@ -236,7 +237,7 @@ impl Pen {
     fn write(&mut self, group: Vec<Job>) {
         let durable = group.iter().any(|job| job.durability == Durability::Durable);
         let begun = self.begin(durable);
-        let connection = &self.connection;
+        let (connection, changes) = (&self.connection, group.len());
         let answers: Vec<Answer> =
             group.into_iter().map(|job| (job.work)(connection, &begun)).collect();
         let committed = begun.and_then(|()| {
@@ -247,6 +248,7 @@ impl Pen {
                 end(connection).map_err(registry_error)
             }
         });
+        metrics::committed(changes, committed.is_ok());
         if committed.is_ok() {
             hit(Failpoint::RegistryCommitted);
         } else {

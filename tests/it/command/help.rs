@@ -85,8 +85,13 @@ fn doctor_finds_what_is_wrong_and_says_what_to_do() {
         (text(&output), output.status.code())
     };
     let (said, status) = doctor(&["--json"]);
-    assert_eq!(status, Some(0), "{said}");
-    let found: Value = serde_json::from_str(&said).expect("JSON");
+    // Mounts of others may be dead at this moment, and nothing else is wrong here.
+    let read = |said: &str| -> Value {
+        serde_json::from_str(said.split("\nsps: ").next().expect("JSON")).expect("JSON")
+    };
+    let found = read(&said);
+    let bad = |finding: &&Value| finding["health"] == "bad" && finding["what"] != "mount";
+    assert_eq!(found.as_array().expect("findings").iter().find(bad), None, "{status:?}: {said}");
     let of = |found: &Value, what: &str| {
         let all = found.as_array().expect("findings").clone();
         all.into_iter().find(|finding| finding["what"] == what).expect("a finding")
@@ -94,12 +99,11 @@ fn doctor_finds_what_is_wrong_and_says_what_to_do() {
     assert_eq!(of(&found, "/dev/fuse")["health"], "good");
     assert!(of(&found, "store")["found"].as_str().expect("text").contains("to be made"));
     sandbox.mount();
-    assert_eq!(doctor(&[]).1, Some(0));
+    assert!(doctor(&[]).0.contains(&format!("good    mount         {}", sandbox.root().display())));
     sandbox.kill_daemon();
     let (said, status) = doctor(&["--json"]);
     assert_eq!(status, Some(1));
-    let found: Value =
-        serde_json::from_str(said.split("\nsps: ").next().expect("JSON")).expect("JSON");
+    let found = read(&said);
     let own = sandbox.root().display().to_string();
     let all = found.as_array().expect("findings");
     let dead = all

@@ -107,3 +107,32 @@ fn watch_tells_what_happens_as_it_happens() {
     }
     assert_eq!(run(sandbox.sps().arg("watch").arg(sandbox.file(""))).status.code(), Some(1));
 }
+
+#[test]
+fn ls_tells_how_far_an_upload_is_and_colours_for_a_terminal_alone() {
+    let sandbox = Sandbox::new();
+    sandbox.source("x", 1_000_000);
+    sandbox.ok("cp $F/x $M/active/x; touch $M/queued/y; setfattr -n user.sps.expected_size -v 4000000 $M/queued/y");
+    let mut writer = sandbox
+        .bash_command("exec 3> $M/queued/y; cat $F/x >&3; exec sleep 60")
+        .spawn()
+        .expect("a writer");
+    eventually("a quarter is there", || {
+        let said = sandbox.ok("$SPS ls $M");
+        let line = said.lines().find(|line| line.ends_with("  y")).unwrap_or_default().to_owned();
+        line.starts_with("saving")
+            && line.contains("25% ")
+            && line.contains("/s")
+            && line.contains(" left")
+    });
+    writer.kill().expect("killed");
+    writer.wait().expect("ended");
+    assert!(!sandbox.ok("$SPS ls $M").contains('\x1b'));
+    let colours = |variables: &str| {
+        sandbox
+            .ok(&format!("{variables} TERM=xterm script -qec \"$SPS ls $M\" /dev/null"))
+            .contains("\x1b[32mactive\x1b[0m")
+    };
+    assert!(colours("env -u NO_COLOR"));
+    assert!(!colours("NO_COLOR=1"));
+}

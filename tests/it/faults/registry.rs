@@ -58,6 +58,9 @@ fn while_the_log_can_not_be_synced_nothing_is_answered_and_later_all_is() {
         let path = machine.path(&format!("active/x{round}"));
         put(&path, "small", Door::New, 1 << 20).expect_err("not on the disk");
     }
+    let metrics = std::fs::read_to_string(machine.path(".sps/metrics")).expect("a page");
+    let failed = metrics.lines().find_map(|l| l.strip_prefix("sps_registry_failed_commits_total "));
+    assert!(failed.and_then(|failed| failed.parse().ok()).unwrap_or(0) >= 5, "{failed:?}");
     assert!(machine.disk.heal() >= 5);
     put(&machine.path("active/y"), "new", Door::New, 50_000).expect("on the disk");
     machine.cut();

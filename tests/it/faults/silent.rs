@@ -8,7 +8,7 @@ use crate::disk::machine::{Door, Machine, put};
 use crate::support::{attribute, eventually, run, text};
 
 /// Longer than this nothing takes that may take a second.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What people do with a mount.
 const WORK: [&str; 14] = [
@@ -112,6 +112,10 @@ fn a_close_that_was_answered_for_the_disk_has_failed_though_the_disk_goes_on() {
     let why = attribute(&machine.path("killed/x"), "message").expect("a reason");
     assert!(why.contains("does not answer"), "{why}");
     assert!(!machine.path("active/x").exists());
+    let metrics = std::fs::read_to_string(machine.path(".sps/metrics")).expect("a page");
+    let late = metrics.lines().find_map(|line| line.strip_prefix("sps_late_answers_total "));
+    assert!(late.is_some_and(|late| late != "0"), "{metrics}");
+    assert!(metrics.contains("sps_errors_total{op=\"flush\",errno=\"EIO\"}"), "{metrics}");
     machine.settle();
     machine.stop();
     machine.audit();

@@ -81,7 +81,7 @@ fn names_and_attributes_forge_no_line_and_command_no_terminal() {
     let status = fs::read_to_string(sandbox.path("STATUS")).expect("a page");
     assert_plain("STATUS", &status);
     assert!(status.contains(r"killed\u{202a}\u{202e}gpj"), "{status}");
-    for page in ["status.json", "events.jsonl", "config.json"] {
+    for page in ["status.json", "events.jsonl", "config.json", "metrics"] {
         let text = fs::read_to_string(sandbox.path(&format!(".sps/{page}"))).expect("a page");
         assert_plain(page, &text);
     }

@@ -96,5 +96,5 @@ fn what_was_chosen_can_be_read() {
     assert_eq!(page["publish"], "all");
     assert_eq!(page["location_root"], serde_json::json!(["/srv"]));
     assert_eq!(page["chosen"]["scrub_time"], "12h");
-    assert_eq!(sandbox.names(".sps"), ["config.json", "events.jsonl", "status.json"]);
+    assert_eq!(sandbox.names(".sps"), ["config.json", "events.jsonl", "metrics", "status.json"]);
 }
