@@ -31,10 +31,7 @@ struct Flight {
 
 /// Runs the command.
 pub(super) fn run(arguments: &LsArguments) -> Result<()> {
-    let root = match &arguments.mountpoint {
-        Some(path) => path.clone(),
-        None => mounts::only_mount_point()?,
-    };
+    let root = mounts::chosen(arguments.mountpoint.as_deref())?;
     let statuses = arguments.status.map_or_else(|| Status::ALL.to_vec(), |status| vec![status]);
     let mut images = Vec::new();
     for status in statuses {

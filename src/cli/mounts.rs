@@ -19,8 +19,24 @@ pub(super) fn mount_points() -> Result<Vec<PathBuf>> {
     Ok(own.map(|entry| entry.path).collect())
 }
 
+/// The mount that was named, or the only one there is.
+///
+/// # Errors
+/// No store is mounted there, or several are and none was named.
+pub(super) fn chosen(named: Option<&Path>) -> Result<PathBuf> {
+    let Some(path) = named else { return only_mount_point() };
+    // It need not be mounted by sps itself: over a network it looks the same. What else is wrong shows when it is read.
+    match std::fs::metadata(path.join(".sps")) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let shown = path.display();
+            Err(Error::Usage(format!("no store is mounted at {shown}: see `sps mount --help`")))
+        }
+        Ok(_) | Err(_) => Ok(path.to_owned()),
+    }
+}
+
 /// The only mount there is, for commands that were not told which.
-pub(super) fn only_mount_point() -> Result<PathBuf> {
+fn only_mount_point() -> Result<PathBuf> {
     let mut mounts = mount_points()?;
     match (mounts.pop(), mounts.pop()) {
         (Some(only), None) => Ok(only),

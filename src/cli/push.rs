@@ -90,6 +90,9 @@ pub(super) fn run(arguments: &PushArguments) -> Result<()> {
 
 fn named(file: &Path, name: Option<&str>) -> Result<String> {
     match (name, file.file_name()) {
+        (Some(name), _) if name.contains('/') => {
+            Err(Error::Usage(format!("{name}: a name has no slash")))
+        }
         (Some(name), _) => Ok(name.to_owned()),
         (None, Some(_)) if file == Path::new(STANDARD_INPUT) => {
             Err(Error::Usage("standard input has no name: say one with --name".into()))

@@ -21,10 +21,7 @@ struct Named {
 
 /// Runs the command.
 pub(super) fn run(arguments: &TasksArguments) -> Result<()> {
-    let root = match &arguments.mountpoint {
-        Some(path) => path.clone(),
-        None => mounts::only_mount_point()?,
-    };
+    let root = mounts::chosen(arguments.mountpoint.as_deref())?;
     let mut tasks = Vec::new();
     for status in TaskStatus::ALL {
         tasks.append(&mut listed(&root.join("tasks").join(status.name()))?);

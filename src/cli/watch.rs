@@ -26,10 +26,7 @@ struct Event {
 
 /// Runs the command, until it is interrupted, the mount ends, or so many events were told.
 pub(super) fn run(arguments: &WatchArguments) -> Result<()> {
-    let root = match &arguments.mountpoint {
-        Some(path) => path.clone(),
-        None => mounts::only_mount_point()?,
-    };
+    let root = mounts::chosen(arguments.mountpoint.as_deref())?;
     let page = root.join(".sps/events.jsonl");
     let read = || std::fs::read_to_string(&page).map_err(|error| Error::io("read", &page, error));
     let mut last = read()?.lines().next_back().map(str::to_owned);

@@ -1,6 +1,7 @@
 //! The command line, each command on a real mount.
 
 mod apart;
+mod errors;
 mod force;
 mod guide;
 mod help;

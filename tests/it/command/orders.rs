@@ -105,7 +105,7 @@ fn watch_tells_what_happens_as_it_happens() {
         assert!(said.contains("active") && !said.contains("before"), "{said}");
         sandbox.ok("rm $M/active/x; rm $M/pending_delete/x");
     }
-    assert_eq!(run(sandbox.sps().arg("watch").arg(sandbox.file(""))).status.code(), Some(1));
+    assert_eq!(run(sandbox.sps().arg("watch").arg(sandbox.file(""))).status.code(), Some(2));
 }
 
 #[test]
