@@ -13,7 +13,6 @@ pub enum Difference {
     Trash,
     RenameFlags,
     NoOtherFiles,
-    Links,
     Folders,
     Immutable,
     Replaced,
@@ -22,7 +21,7 @@ pub enum Difference {
 }
 
 /// Each with what is said of it, and the rule of docs/semantics.md that says so.
-pub const DIFFERENCES: [(Difference, &str, &str); 16] = [
+pub const DIFFERENCES: [(Difference, &str, &str); 15] = [
     (
         Difference::StatusTime,
         "its `ctime` is when its status last changed: writing, `chmod` and `chown` leave it",
@@ -53,7 +52,6 @@ pub const DIFFERENCES: [(Difference, &str, &str); 16] = [
         "only regular files are made: `EPERM` for folders, links, devices, FIFOs",
         "no-other-files",
     ),
-    (Difference::Links, "the links in `by-id/` are made by sps, and stay as they are", "by-id"),
     (Difference::Folders, "`chmod`, `chown` and `touch` of a folder do nothing", "folders-ignore"),
     (Difference::Immutable, "it is not written, whatever its mode: `EACCES`", "active-immutable"),
     (

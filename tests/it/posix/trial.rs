@@ -65,6 +65,8 @@ struct Sight {
     file: Option<Look>,
     other: Option<Look>,
     is_folder_changed: bool,
+    /// Whether the folder has another mode or owner.
+    is_folder_another: bool,
 }
 
 /// One of the two sides.
@@ -73,6 +75,8 @@ struct Side {
     /// Where the link to a file is.
     link: Box<dyn Fn(usize) -> PathBuf + Sync>,
     is_mount: bool,
+    /// The mode of the folder.
+    bits: fs::Permissions,
 }
 
 impl Side {
@@ -276,12 +280,17 @@ fn run(side: &Side, number: usize, fact: &Fact) -> (Vec<Said>, Option<Sight>, Si
     // A mount keeps the time of its folders, and one that is read-only has no other.
     let at = Timestamps { last_access: seconds(BEFORE), last_modification: seconds(BEFORE) };
     let _ = rustix::fs::utimensat(CWD, &side.folder, &at, AtFlags::empty());
-    let folder_time = || fs::metadata(&side.folder).map(|stat| stat.mtime()).expect("a folder");
-    let folder_before = folder_time();
+    if !side.is_mount {
+        let _ = fs::set_permissions(&side.folder, side.bits.clone());
+    }
+    let folder = || fs::metadata(&side.folder).expect("a folder");
+    let folder_before = folder();
+    let whose = |folder: &fs::Metadata| (folder.mode(), folder.uid(), folder.gid());
     let sight = || Sight {
         file: look(&file, times.0),
         other: look(&other, times.1),
-        is_folder_changed: folder_time() != folder_before,
+        is_folder_changed: folder().mtime() != folder_before.mtime(),
+        is_folder_another: whose(&folder()) != whose(&folder_before),
     };
     // On a local filesystem it would be seen in the time of access.
     let before = side.is_mount.then(sight);
@@ -305,6 +314,10 @@ fn as_on_a_mount(local: &Sight, shown: &mut Shown) -> Sight {
     if local.is_folder_changed {
         note(Difference::FolderTime);
         expected.is_folder_changed = false;
+    }
+    if local.is_folder_another {
+        note(Difference::Folders);
+        expected.is_folder_another = false;
     }
     for look in [&mut expected.file, &mut expected.other] {
         let Some(look) = look else { continue };
@@ -363,6 +376,11 @@ fn publish(sandbox: &Sandbox, side: &Side, facts: &[Fact]) {
 /// Runs all facts, and answers how many show each difference. Any other is a failure.
 pub fn trials(place: Place, facts: &[Fact]) -> Shown {
     let memory = Memory::new();
+    let mut sandbox = Sandbox::with(&["publish=all"]);
+    let status = if place == Place::Staged { "uploading" } else { "active" };
+    let (root, folder) = (sandbox.root(), sandbox.path(status));
+    let image = folder.clone();
+    let bits = fs::metadata(&folder).expect("a folder").permissions();
     let local = Side {
         folder: memory.path().join("folder"),
         link: Box::new({
@@ -370,11 +388,8 @@ pub fn trials(place: Place, facts: &[Fact]) -> Shown {
             move |number| folder.join(format!("l{number}"))
         }),
         is_mount: false,
+        bits: bits.clone(),
     };
-    let mut sandbox = Sandbox::with(&["publish=all"]);
-    let status = if place == Place::Staged { "uploading" } else { "active" };
-    let (root, folder) = (sandbox.root(), sandbox.path(status));
-    let image = folder.clone();
     let mount = Side {
         folder: folder.clone(),
         link: Box::new(move |number| {
@@ -382,9 +397,9 @@ pub fn trials(place: Place, facts: &[Fact]) -> Shown {
             root.join("by-id").join(id)
         }),
         is_mount: true,
+        bits: bits.clone(),
     };
     fs::create_dir(&local.folder).expect("a folder");
-    let bits = fs::metadata(&folder).expect("a folder").permissions();
     fs::set_permissions(&local.folder, bits).expect("chmod");
     prepare(&local, facts);
     for number in 0..facts.len() {
@@ -422,6 +437,9 @@ pub fn trials(place: Place, facts: &[Fact]) -> Shown {
                 (answers.clone(), Some(before))
             }
             But::Does(difference, answers) => {
+                let as_expected = as_on_a_mount(&seen, &mut Shown::new());
+                let is_one = said != *answers || as_expected != found;
+                assert!(is_one, "{}: it is no difference", fact.says);
                 note(*difference);
                 (answers.clone(), None)
             }
