@@ -58,12 +58,14 @@ struct Expected {
 impl Departures {
     /// Notes that a RELEASE of this handle of an upload is on its way.
     pub(crate) fn expect(&self, session: &Arc<UploadSession>, handle: u64, name: ImageName) {
-        let until = Instant::now() + WAIT_MAX;
+        let now = Instant::now();
+        let until = now + WAIT_MAX;
         let mut expected = self.expected.lock();
-        // Whoever waits for a first close goes on waiting when a copy of the descriptor is closed as well.
+        // Whoever waits for a first close goes on waiting when a copy of the descriptor is closed as well. One whose
+        // RELEASE did not come in time is held, by a mapping for instance: while it is, no later close is the last.
         let (serial, mut handles) = match expected.departures.remove(&session.number()) {
-            Some(before) => (before.serial, before.handles),
-            None => (expected.next, HashSet::new()),
+            Some(before) if before.until > now => (before.serial, before.handles),
+            Some(_) | None => (expected.next, HashSet::new()),
         };
         expected.next += 1;
         handles.insert(handle);

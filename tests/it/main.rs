@@ -23,6 +23,7 @@ mod lessons;
 mod lifecycle;
 mod model;
 mod mount;
+mod posix;
 mod power;
 mod registry;
 mod semantics;
