@@ -39,12 +39,13 @@ def write(path, chance, flags=os.O_WRONLY | os.O_CREAT | os.O_TRUNC):
 def read(path):
     data = path.read_bytes()
     if len(set(data)) > 1:
-        faults.append(f"{path} is half another")
+        faults.append(f"{path} is half another: {len(data)} bytes of {set(data)}")
 
 
 def writer(path, chance):
+    # Of one letter, too: until it ends, what it closed may be read.
     end = chance.choice(["kill -9 $$", "exit 3", "exec 3>&-; exit 1"])
-    subprocess.run(["sh", "-c", f'exec 3>"$1" || exit; echo part >&3; {end}', "sh", str(path)],
+    subprocess.run(["sh", "-c", f'exec 3>"$1" || exit; printf zzzz >&3; {end}', "sh", str(path)],
                    stderr=subprocess.DEVNULL, timeout=60)
 
 
