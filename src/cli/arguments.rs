@@ -283,6 +283,9 @@ pub(super) struct UmountArguments {
     /// Take it off at once: what is being uploaded is killed, and open readers read on where the kernel reads by itself.
     #[arg(long)]
     pub(super) force: bool,
+    /// Say which process serves the mount: for `sps umount` itself, which would not come back from asking.
+    #[arg(long, hide = true)]
+    pub(super) ask: bool,
     /// Where the store is mounted.
     pub(super) mountpoint: PathBuf,
 }

@@ -1,6 +1,8 @@
 //! `sps umount`: waits for what is open, takes the mount off, and waits for the daemon to finish.
 
+use std::io::Read;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::arguments::UmountArguments;
 use super::mounts::{self, Unmount};
-use super::view;
+use super::{print, view};
 use crate::error::{Error, Result};
 use crate::sys;
 
@@ -35,6 +37,9 @@ pub(super) struct Daemon {
 
 /// Runs the command.
 pub(super) fn run(arguments: &UmountArguments) -> Result<()> {
+    if arguments.ask {
+        return ask(&arguments.mountpoint);
+    }
     let path = mounts::absolute(&arguments.mountpoint)?;
     let wait = Duration::from_secs(arguments.wait);
     let (is_dead, pid) = match asked(&path, wait) {
@@ -70,27 +75,58 @@ fn detach(path: &Path) -> Result<()> {
     }
 }
 
-/// Asks a mount whether its daemon has died and, if not, which process that is.
+/// What a process that was sent to ask says of a mount whose daemon has died.
+const DEAD: &str = "dead";
+
+/// Asks a mount whether its daemon has died and, if not, which process that is. Another process does so: the kernel lets
+/// none go that waits for a daemon which has taken its question and was stopped then.
 ///
 /// # Errors
 /// It gives no answer within a time.
 fn asked(path: &Path, wait: Duration) -> Result<(bool, Option<String>)> {
+    let failed = |error| Error::io("ask", path, error);
+    let program = std::env::current_exe().map_err(failed)?;
+    let mut child = Command::new(program)
+        .args(["umount", "--ask", "--"])
+        .arg(path)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(failed)?;
     let (answer, answered) = mpsc::channel();
-    let asked = path.to_owned();
-    // What waits for a daemon that is stopped can't be called back; it ends with this process.
+    let output = child.stdout.take();
     std::thread::spawn(move || {
-        let is_dead = mounts::is_dead(&asked);
-        let pid = if is_dead { None } else { view::attribute(&asked, "pid") };
+        let mut said = String::new();
+        let heard = output.map(|mut output| output.read_to_string(&mut said));
         // Whoever asked may have given up.
-        let _ = answer.send((is_dead, pid));
+        let _ = answer.send(heard.is_some_and(|heard| heard.is_ok()).then_some(said));
     });
-    answered.recv_timeout(wait.max(ANSWER_MIN)).map_err(|_| {
-        let shown = path.display();
-        Error::Busy(format!(
-            "{shown} stays mounted: its daemon gives no answer, it is stopped or hangs: let it go on, or end it and \
-             take the mount off with `sps umount --force {shown}`"
-        ))
-    })
+    match answered.recv_timeout(wait.max(ANSWER_MIN)) {
+        Ok(said) => {
+            child.wait().map_err(failed)?;
+            let said = said.unwrap_or_default();
+            Ok((said.trim() == DEAD, Some(said.trim().to_owned())))
+        }
+        Err(_) => {
+            // It ends when the daemon goes on or is killed.
+            let _ = child.kill();
+            let shown = path.display();
+            Err(Error::Busy(format!(
+                "{shown} stays mounted: its daemon gives no answer, it is stopped or hangs: let it go on, or end it \
+                 and take the mount off with `sps umount --force {shown}`"
+            )))
+        }
+    }
+}
+
+/// Asks, and says what the answer is.
+fn ask(path: &Path) -> Result<()> {
+    if mounts::is_dead(path) {
+        return print(DEAD);
+    }
+    print(&view::attribute(path, "pid").unwrap_or_default())
 }
 
 /// Takes the mount off as soon as nothing is open on it.
