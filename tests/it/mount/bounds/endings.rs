@@ -66,6 +66,8 @@ fn umount_of_a_daemon_that_is_stopped_says_so_and_does_not_hang() {
     let said = text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("gives no answer"), "{said}");
+    // A look-up waits a second for the end of the upload, and the daemon was stopped for longer.
+    eventually("it is published", || sandbox.path("active/x").exists());
     sandbox.ok("cmp /etc/hostname $M/active/x");
     sandbox.umount();
     sandbox.audit();
