@@ -114,8 +114,9 @@ impl Prepared {
         let output = sandbox.bash(&format!(
             "{PRELUDE}set -eE; trap 'echo \"$BASH_COMMAND\"' ERR
              {check}
-             # And the store goes on working.
-             {again}"
+             # And the store goes on working, and what is nobody's is given back in the background.
+             {again}
+             until_ reclaimed"
         ));
         let said = format!(
             "{}, stopped at {when}: {}acknowledged {:?}, {:?}",
