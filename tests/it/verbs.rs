@@ -33,8 +33,8 @@ pub const PRELUDE: &str = r#"
     value() { getfattr --only-values -n user.sps.$2 "$M/$1" 2>/dev/null; }
     until_() { local i; for i in $(seq 300); do "$@" && return; test -d $M/active || return; sleep 0.02; done
         echo "in vain: $*"; return 1; }
-    owned() { local s f; for s in active deactivated pending_delete; do for f in $M/$s/*; do
-        test -e "$f" || continue; getfattr -n user.sps.locations "$f" >/dev/null 2>&1 && continue
+    owned() { local s f; for s in active deactivated pending_delete; do for f in $(ls -A $M/$s); do
+        f=$M/$s/$f; getfattr -n user.sps.locations "$f" >/dev/null 2>&1 && continue
         getfattr --only-values -n user.sps.blake3 "$f" 2>/dev/null; echo; done; done | sort -u | grep -c . || true; }
     reclaimed() { test "$(find $S/blobs -type f | wc -l)" -le "$(owned)"; }
     empty() { test -z "$(ls $M/$1)"; }
