@@ -17,6 +17,7 @@ fuzz_target!(|input: &[u8]| {
             source: ImageId::from_bytes([1; 16]),
             to,
             name,
+            groups: vec![6, 7],
             image: None,
         }),
         Ok(Order::Verify { image }) => {
