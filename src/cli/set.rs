@@ -8,6 +8,7 @@ use super::arguments::SetArguments;
 use super::print_json;
 use super::view::{PREFIX, View};
 use crate::error::{Error, Result};
+use crate::fs::xattr::is_known;
 
 /// Runs the command. All is set up to the first that is refused.
 pub(super) fn run(arguments: &SetArguments) -> Result<()> {
@@ -38,6 +39,9 @@ fn set(path: &Path, key: &str, value: &str) -> Result<()> {
     };
     done.map_err(|error| {
         let hint = match error {
+            rustix::io::Errno::PERM if !is_known(key) => {
+                ": there is no such attribute; one of your own is property.NAME"
+            }
             rustix::io::Errno::PERM => ": it can't be set, or only by the image's owner",
             rustix::io::Errno::INVAL => ": that is no value for it, or there is no such key",
             rustix::io::Errno::NODATA => ": it is not set",

@@ -31,7 +31,8 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<()> {
         print_json(&done.result)?;
     } else {
         let size = bytes(done.counted("size_bytes"));
-        print(&format!("{contents} contents, {size}: {damaged} damaged\n"))?;
+        let noun = if contents == 1 { "content" } else { "contents" };
+        print(&format!("{contents} {noun}, {size}: {damaged} damaged\n"))?;
     }
     match damaged {
         0 => Ok(()),

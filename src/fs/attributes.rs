@@ -41,7 +41,13 @@ impl Mount {
 
     fn attributes_with(&self, node: Node, image: Option<Image>) -> Result<FileAttr> {
         match node {
-            Node::Page(page) => Ok(self.sized(node, page::render(self, page)?.len() as u64)),
+            Node::Page(page) => {
+                let size_bytes = match self.handles.page_bytes(node) {
+                    Some(size_bytes) => size_bytes,
+                    None => page::render(self, page)?.len() as u64,
+                };
+                Ok(self.sized(node, size_bytes))
+            }
             Node::Task(number) => {
                 let task = self.catalog.task_by_number(number)?.ok_or(Error::NotFound)?;
                 Ok(self.task_attributes(&task))
@@ -72,6 +78,9 @@ impl Mount {
     /// The attributes of the file of a task.
     pub(crate) fn task_attributes(&self, task: &Task) -> FileAttr {
         let changed = system_time(task.updated_at);
+        let node = Node::Task(task.number);
+        let size_bytes =
+            self.handles.page_bytes(node).unwrap_or_else(|| page::task(task).len() as u64);
         FileAttr {
             mtime: changed,
             atime: changed,
@@ -80,7 +89,7 @@ impl Mount {
             perm: u16::try_from(task.ownership.mode & 0o7777).unwrap_or(0),
             uid: task.ownership.uid,
             gid: task.ownership.gid,
-            ..self.sized(Node::Task(task.number), page::task(task).len() as u64)
+            ..self.sized(node, size_bytes)
         }
     }
 

@@ -66,7 +66,7 @@ impl Backings {
                 (image.number, is_whole.then_some((file, image.content.located().is_none())))
             }
             Handle::Upload(upload) => (upload.session.number(), None),
-            Handle::Empty | Handle::Page(_) | Handle::Draft(_) => return None,
+            Handle::Empty | Handle::Page { .. } | Handle::Draft(_) => return None,
         };
         if caching == Caching::Direct {
             return None;

@@ -87,7 +87,7 @@ impl Mount {
                     None => Ok(0),
                 }
             }
-            Handle::Page(text) => Ok(copy_at(text, offset, buffer)),
+            Handle::Page { text, .. } => Ok(copy_at(text, offset, buffer)),
             Handle::Draft(draft) => Ok(draft.read(offset, buffer)),
         }
     }
@@ -139,7 +139,7 @@ impl Mount {
             }
             Some(Handle::Empty) => return Ok(0),
             // Of what is generated the kernel copies what it reads.
-            Some(Handle::Page(_) | Handle::Draft(_)) | None => return Err(Error::CantCopy),
+            Some(Handle::Page { .. } | Handle::Draft(_)) | None => return Err(Error::CantCopy),
         };
         let left = source.file.size_bytes()?.saturating_sub(from.offset);
         let length = from.length.min(left).min(COPIED_MAX);
@@ -197,7 +197,7 @@ impl Mount {
         let upload = match handle.as_ref() {
             Handle::Upload(upload) => upload,
             Handle::Draft(draft) => return self.flush_draft(asker, draft),
-            Handle::Read { .. } | Handle::Empty | Handle::Page(_) => return Ok(()),
+            Handle::Read { .. } | Handle::Empty | Handle::Page { .. } => return Ok(()),
         };
         let caller = asker.caller();
         let ending = caller.ending().inspect_err(|error| {
@@ -256,7 +256,7 @@ impl Mount {
             }
             Handle::Draft(draft) => self.release_draft(draft),
             Handle::Read { image, .. } => self.backings.close(image.number, number),
-            Handle::Empty | Handle::Page(_) => {}
+            Handle::Empty | Handle::Page { .. } => {}
         }
     }
 
@@ -276,7 +276,7 @@ impl Mount {
         let handle = self.handles.of(handle).ok_or(Error::BadHandle)?;
         match handle.as_ref() {
             Handle::Upload(upload) => self.catalog.sync(&upload.session),
-            Handle::Read { .. } | Handle::Empty | Handle::Page(_) | Handle::Draft(_) => Ok(()),
+            Handle::Read { .. } | Handle::Empty | Handle::Page { .. } | Handle::Draft(_) => Ok(()),
         }
     }
 
@@ -298,11 +298,11 @@ impl Mount {
                 Some(file) => file.seek(whence, offset)?,
                 None => None,
             },
-            Handle::Page(text) if offset < text.len() as u64 => Some(match whence {
+            Handle::Page { text, .. } if offset < text.len() as u64 => Some(match whence {
                 Seek::Data => offset,
                 Seek::Hole => text.len() as u64,
             }),
-            Handle::Empty | Handle::Page(_) | Handle::Draft(_) => None,
+            Handle::Empty | Handle::Page { .. } | Handle::Draft(_) => None,
         };
         found.ok_or(Error::BeyondEnd)
     }

@@ -9,6 +9,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::caller::{Caller, Pid};
 use super::drafts::Draft;
+use super::tree::Node;
 use crate::catalog::UploadSession;
 use crate::error::{Error, Result};
 use crate::image::{Image, ImageNumber};
@@ -31,7 +32,12 @@ pub(crate) enum Handle {
     /// An image that is being uploaded.
     Upload(UploadHandle),
     /// A generated page, or the record of a task, as it was when it was opened.
-    Page(Vec<u8>),
+    Page {
+        /// Which one.
+        node: Node,
+        /// What it said.
+        text: Vec<u8>,
+    },
     /// A file that is to become a task.
     Draft(Draft),
 }
@@ -41,7 +47,7 @@ impl Handle {
     pub(crate) const fn upload(&self) -> Option<&UploadHandle> {
         match self {
             Self::Upload(upload) => Some(upload),
-            Self::Read { .. } | Self::Empty | Self::Page(_) | Self::Draft(_) => None,
+            Self::Read { .. } | Self::Empty | Self::Page { .. } | Self::Draft(_) => None,
         }
     }
 }
@@ -157,9 +163,20 @@ impl Handles {
         let open = self.open.read();
         let is_it = |handle: &&Arc<Handle>| match handle.as_ref() {
             Handle::Draft(draft) => draft.number == number,
-            Handle::Read { .. } | Handle::Empty | Handle::Upload(_) | Handle::Page(_) => false,
+            Handle::Read { .. } | Handle::Empty | Handle::Upload(_) | Handle::Page { .. } => false,
         };
         open.values().find(is_it).map(Arc::clone)
+    }
+
+    /// How long a page or the record of a task is for who opened it last: fstat(2) comes without a handle, and
+    /// by now it may say more.
+    pub(crate) fn page_bytes(&self, of: Node) -> Option<u64> {
+        let open = self.open.read();
+        let pages = open.iter().filter_map(|(number, handle)| match handle.as_ref() {
+            Handle::Page { node, text } if *node == of => Some((number, text.len() as u64)),
+            _ => None,
+        });
+        pages.max().map(|(_, bytes)| bytes)
     }
 
     /// The image as some reader opened it. It is asked for when the record is gone.
@@ -169,7 +186,7 @@ impl Handles {
             Handle::Read { .. }
             | Handle::Empty
             | Handle::Upload(_)
-            | Handle::Page(_)
+            | Handle::Page { .. }
             | Handle::Draft(_) => None,
         })
     }

@@ -39,10 +39,10 @@ impl Mount {
             Node::Page(_) | Node::Task(_) if is_write => {
                 Err(Error::NoPermission("it is made by sps"))
             }
-            Node::Page(page) => Ok(self.open_text(page::render(self, page)?)),
-            Node::Task(number) => {
+            node @ Node::Page(page) => Ok(self.open_text(node, page::render(self, page)?)),
+            node @ Node::Task(number) => {
                 let task = self.catalog.task_by_number(number)?.ok_or(Error::NotFound)?;
-                Ok(self.open_text(page::task(&task)))
+                Ok(self.open_text(node, page::task(&task)))
             }
             Node::Draft(_) => Err(Error::Busy("the task is still being written".into())),
             Node::Root
@@ -55,8 +55,8 @@ impl Mount {
         }
     }
 
-    fn open_text(&self, text: String) -> Opened {
-        let handle = self.handles.insert(Handle::Page(text.into_bytes()));
+    fn open_text(&self, node: Node, text: String) -> Opened {
+        let handle = self.handles.insert(Handle::Page { node, text: text.into_bytes() });
         Opened::direct(handle)
     }
 

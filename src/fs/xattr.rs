@@ -111,6 +111,12 @@ struct Change<'a> {
     value: Option<&'a str>,
 }
 
+/// Whether there is an attribute `user.sps.NAME`.
+#[must_use]
+pub fn is_known(name: &str) -> bool {
+    Attribute::named(name).is_some()
+}
+
 /// Makes of a record what it is with another value of the attribute `user.sps.NAME`, or without one: the part of
 /// setxattr(2) that asks neither who does it nor what else there is.
 ///

@@ -98,3 +98,20 @@ fn what_was_chosen_can_be_read() {
     assert_eq!(page["chosen"]["scrub_time"], "12h");
     assert_eq!(sandbox.names(".sps"), ["config.json", "events.jsonl", "metrics", "status.json"]);
 }
+
+#[test]
+fn a_page_that_is_open_is_as_long_as_what_is_read_of_it() {
+    let sandbox = Sandbox::new();
+    let last = |page: &str| sandbox.ok(&format!("tail -n 1 $M/.sps/{page}"));
+    for n in 0..40 {
+        sandbox.ok(&format!("echo {n} > $M/active/image{n}; ls $M/active > /dev/null"));
+        assert_eq!(last("metrics").trim_end(), "# EOF");
+        let event = last("events.jsonl");
+        assert!(serde_json::from_str::<serde_json::Value>(&event).is_ok(), "{event:?}");
+    }
+    // Who has it open sees what it was, and who comes then sees what it is.
+    let script = "exec 3< $M/.sps/events.jsonl; for i in {1..50}; do echo > $M/active/more$i; done
+        held=$(stat -L -c %s /dev/fd/3); [ $held = $(wc -c <&3) ] && exec 3<&-
+        [ $(stat -c %s $M/.sps/events.jsonl) -gt $held ]";
+    sandbox.ok(script);
+}
