@@ -2,7 +2,7 @@
 
 use sps::lifecycle::Status;
 
-use super::spec::{Data, Key, Model, Refusal};
+use super::spec::{Data, Key, Model, Refusal, is_protected};
 
 type Outcome<T = ()> = Result<T, Refusal>;
 
@@ -56,8 +56,9 @@ impl Model {
     pub fn bring_back(&mut self, behind: Option<Key>) {
         let Some(key) = behind else { return };
         let image = self.image(key);
-        let is_restorable =
-            image.status == Status::PendingDelete && image.origin == Some(Status::Active);
+        let is_restorable = image.status == Status::PendingDelete
+            && image.origin == Some(Status::Active)
+            && !is_protected(image.mode);
         if is_restorable && self.bearer(Status::Active, &image.name.clone()).is_none() {
             self.enter(key, Status::Active);
             self.change(key).origin = None;

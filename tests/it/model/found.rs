@@ -2,6 +2,17 @@
 
 use crate::support::{ALICE, Sandbox, text};
 
+// The model was wrong here: protected is protected, wherever it lies.
+#[test]
+fn what_was_protected_in_the_trash_stays_there_when_its_remover_writes_its_name_anew() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("echo old > $M/active/x; rm $M/active/x; chmod +t $M/pending_delete/x
+                echo new > $M/active/x; grep -q new $M/active/x");
+    assert_eq!(sandbox.names("pending_delete"), ["x"]);
+    sandbox.ok("mv -n $M/pending_delete/x $M/active/x; chmod -t $M/pending_delete/x
+                rm $M/active/x; mv $M/pending_delete/x~* $M/active/x; grep -q old $M/active/x");
+}
+
 // semantics: rename-both-live
 #[test]
 fn what_is_renamed_onto_a_name_that_another_keeps_bears_it_from_then_on() {
