@@ -3,7 +3,7 @@
 //! A writer takes his [`Turn`] while the upload is his, and hashes when he has let go of it and the turns
 //! before are over. So one hashes while the next one writes.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -18,8 +18,9 @@ const TOGETHER_BYTES: usize = 1 << 20;
 /// nobody is told to go on who is faster than the hash.
 const TURNS_MAX: u32 = 2;
 
-/// What stands for a hole when it is hashed. The kernel has one page for all of it.
-static ZEROS: [u8; 16 << 20] = [0; 16 << 20];
+/// What stands for a hole when it is hashed. It is never written, so the kernel has one page for all of it; in the
+/// program it would be as long as it is.
+static ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| vec![0; 16 << 20]);
 
 #[derive(Debug, Default)]
 struct Hashed {
