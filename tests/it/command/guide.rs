@@ -1,4 +1,4 @@
-//! The documents: each command in README.md and docs/guide.md is run, in their order, in a machine apart.
+//! The documents: each command in README.md, docs/guide.md and docs/operations.md is run, in their order, in a machine apart.
 //!
 //! A block of commands stands as it is read. A comment before it says what else it is: `<!-- fails -->` that it has to
 //! fail, `<!-- not run: WHY -->` that it can't be tried here.
@@ -23,6 +23,12 @@ const FILES: &str = r#"
     for name in debian-12 ubuntu-24.04 alpine build next-build /srv/library/fedora; do image $name.qcow2; done
     cp work.raw build.raw; cp work.raw disk.raw; sha256sum debian-12.qcow2 > debian-12.qcow2.sha256
 "#;
+
+/// What people have who run a store.
+const STORE: &str = r"
+    mount -t tmpfs none /var/lib; mkdir -p /var/lib/prometheus/node-exporter /var/lib/libvirt/images /mnt/sps
+    sps mount --store /srv/images /mnt/sps; cp debian-12.qcow2 /mnt/sps/active/
+";
 
 #[derive(Debug, Default)]
 struct Block {
@@ -63,8 +69,9 @@ fn blocks(document: &Path) -> Vec<Block> {
     found
 }
 
-fn documents() -> [PathBuf; 2] {
-    ["README.md", "docs/guide.md"].map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join(name))
+fn documents() -> [PathBuf; 3] {
+    ["README.md", "docs/guide.md", "docs/operations.md"]
+        .map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join(name))
 }
 
 /// A script that runs blocks one after the other, each with a shell of its own, and says which did not do as it should.
@@ -94,7 +101,8 @@ fn each_command_of_the_documents_does_what_is_said_of_it() {
         let blocks = blocks(&document);
         let name = document.file_name().expect("a name").to_string_lossy().into_owned();
         assert!(blocks.len() >= 4, "{name} has {} blocks", blocks.len());
-        let output = apart::run(&format!("{FILES}{}", steps(&blocks, &name)), 240);
+        let store = if name == "operations.md" { STORE } else { "" };
+        let output = apart::run(&format!("{FILES}{store}{}", steps(&blocks, &name)), 240);
         assert!(output.status.success(), "{}", text(&output));
     }
 }
