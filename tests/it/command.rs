@@ -11,5 +11,5 @@ mod orders;
 mod package;
 mod service;
 mod shapes;
+mod systemd;
 mod transfer;
-mod unit;
