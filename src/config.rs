@@ -215,10 +215,7 @@ const KNOWN: [Known; 24] = [
     Known {
         name: "log",
         takes: "a level (error, warn, info, debug, trace) or a filter as RUST_LOG has it",
-        set: |options, value| {
-            options.log = Some(value.to_owned()).filter(|value| !value.is_empty());
-            options.log.as_ref().map(|_| ())
-        },
+        set: |options, value| is_filter(value).then(|| options.log = Some(value.to_owned())),
     },
     Known {
         name: "any_filesystem",
@@ -231,6 +228,25 @@ const KNOWN: [Known; 24] = [
         set: |_, value| truth(value).filter(|is| *is).map(|_| ()),
     },
 ];
+
+/// Whether it says what is logged. A bare word that is no level would be a part of sps of which all is logged, and of
+/// the others nothing.
+fn is_filter(value: &str) -> bool {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |word: &str| LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level));
+    let directives = value.split('/').next().unwrap_or_default();
+    directives.split(',').all(|directive| match directive.split_once('=') {
+        Some((part, level)) => !part.is_empty() && is_level(level),
+        None => is_level(directive) || directive.starts_with("sps::"),
+    })
+}
+
+/// What each option is called and takes, a line each.
+#[must_use]
+pub fn described() -> String {
+    let lines = KNOWN.iter().map(|known| format!("  {:<17} {}\n", known.name, known.takes));
+    lines.collect()
+}
 
 impl Options {
     /// What holds when nothing is chosen, for root or another user.

@@ -15,6 +15,8 @@ pub struct MountEntry {
     pub path: PathBuf,
     /// Type of the filesystem, with its subtype.
     pub kind: String,
+    /// What is mounted there.
+    pub source: PathBuf,
 }
 
 /// The mounts that a text of `/proc/PID/mountinfo` lists, in the order in which they were made. A path in it is any
@@ -29,7 +31,8 @@ pub fn parse(table: &[u8]) -> impl DoubleEndedIterator<Item = MountEntry> {
         // The optional fields end with a hyphen; no field before it is one, as paths begin with a slash.
         fields.find(|field| *field == b"-")?;
         let kind = text(fields.next()?);
-        Some(MountEntry { mount_id, device, path, kind })
+        let source = PathBuf::from(OsString::from_vec(unescape(fields.next().unwrap_or_default())));
+        Some(MountEntry { mount_id, device, path, kind, source })
     })
 }
 
@@ -56,7 +59,7 @@ mod tests {
     #[test]
     fn each_line_is_a_mount_whatever_its_path() {
         let table = "22 1 254:0 / / rw - ext4 /dev/vda rw\n\
-                     31 22 0:41 / /mnt/a\\040b rw,nosuid shared:2 - fuse.sps sps rw\nnonsense\n";
+                     31 22 0:41 / /mnt/a\\040b rw,nosuid shared:2 - fuse.sps /srv/a\\040b rw\nnonsense\n";
         let found: Vec<MountEntry> = parse(table.as_bytes()).collect();
         assert_eq!(found.len(), 2);
         let expected = MountEntry {
@@ -64,6 +67,7 @@ mod tests {
             device: "0:41".into(),
             path: "/mnt/a b".into(),
             kind: "fuse.sps".into(),
+            source: "/srv/a b".into(),
         };
         assert_eq!(found.last(), Some(&expected));
     }

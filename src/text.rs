@@ -13,13 +13,14 @@ pub fn bytes(count: u64) -> String {
     if count < 1024 {
         return format!("{count} B");
     }
-    // Tenths of the unit at hand.
-    let mut tenths = u128::from(count) * 10 / 1024;
+    let mut size = 1_u128 << 10;
     for unit in UNITS {
+        // To the nearest tenth.
+        let tenths = (u128::from(count) * 10 + size / 2) / size;
         if tenths < 10_240 || unit == "EiB" {
             return format!("{}.{} {unit}", tenths / 10, tenths % 10);
         }
-        tenths /= 1024;
+        size <<= 10;
     }
     format!("{count} B")
 }
@@ -110,7 +111,7 @@ mod tests {
             (1536, "1.5 KiB"),
             (1 << 20, "1.0 MiB"),
             (64_421_888, "61.4 MiB"),
-            (u64::MAX, "15.9 EiB"),
+            (u64::MAX, "16.0 EiB"),
         ];
         for (count, text) in sizes {
             assert_eq!(bytes(count), text);

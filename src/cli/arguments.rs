@@ -18,7 +18,10 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Mount a store. Returns when the mount is ready.
-    #[command(after_help = "Example:\n  sps mount --store /srv/images /mnt/sps")]
+    #[command(after_help = format!(
+        "Options for -o; docs/guide.md says what each means:\n{}\nExample:\n  sps mount --store /srv/images -o scrub_time=3d /mnt/sps",
+        crate::config::described()
+    ))]
     Mount(MountArguments),
     /// Unmount. Waits for uploads under way, 30 seconds at most if nothing else is said.
     #[command(after_help = "Example:\n  sps umount /mnt/sps")]

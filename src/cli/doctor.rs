@@ -9,6 +9,7 @@ use super::arguments::DoctorArguments;
 use super::table::{render, words};
 use super::{mount, mounts, print, print_json};
 use crate::error::{Error, Result};
+use crate::mountinfo::MountEntry;
 use crate::store::LocalStore;
 use crate::text::bytes;
 
@@ -71,7 +72,7 @@ pub(super) fn run(arguments: &DoctorArguments) -> Result<()> {
         converter(),
     ];
     findings.extend(place(&store));
-    findings.extend(mounted()?);
+    findings.extend(mounted(&store)?);
     if arguments.json {
         print_json(&findings)?;
     } else {
@@ -220,7 +221,7 @@ fn place(store: &Path) -> Vec<Finding> {
         findings.push(match LocalStore::inspect(store) {
             Ok(found) => Finding::new("store", format!("{shown}: {found}"), Health::Good, ""),
             Err(error) => {
-                Finding::new("store", error.to_string(), Health::Bad, "see `sps fsck --help`")
+                Finding::new("store", error.to_string(), Health::Bad, "name a store with --store")
             }
         });
     } else {
@@ -245,23 +246,19 @@ fn place(store: &Path) -> Vec<Finding> {
     findings
 }
 
-/// What is said of the mounts there are.
-fn mounted() -> Result<Vec<Finding>> {
-    let look = |path: PathBuf| {
-        let shown = path.display().to_string();
-        if mounts::is_dead(&path) {
-            let found = format!("the daemon of {shown} has died");
-            Finding::new(
-                "mount",
-                found,
-                Health::Bad,
-                "mount it again with `sps mount`, which clears what is left",
-            )
-        } else {
-            Finding::new("mount", shown, Health::Good, "")
+/// What is said of the mounts there are. One of another store is not what was asked about.
+fn mounted(store: &Path) -> Result<Vec<Finding>> {
+    let look = |mount: MountEntry| {
+        let shown = format!("{} on {}", mount.source.display(), mount.path.display());
+        if !mounts::is_dead(&mount.path) {
+            return Finding::new("mount", shown, Health::Good, "");
         }
+        let health = if mount.source == store { Health::Bad } else { Health::Warning };
+        let found = format!("{shown}: its daemon has died");
+        let advice = "mount it again with `sps mount`, which clears what is left";
+        Finding::new("mount", found, health, advice)
     };
-    Ok(mounts::mount_points()?.into_iter().map(look).collect())
+    Ok(mounts::all()?.into_iter().map(look).collect())
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {

@@ -52,12 +52,15 @@ fn open(root: &Path, is_rebuilt: bool) -> Result<LocalStore> {
         return Err(Error::Store(format!("{} is not there: name a store", root.display())));
     }
     let has_data = ["manifests", "blobs"].iter().any(|part| root.join(part).is_dir());
+    std::fs::read_dir(root).map_err(|error| Error::io("read", root, error))?;
     let is_store = root.join("sps.db").is_file() || (is_rebuilt && has_data);
     if !is_store {
-        return Err(Error::Store(format!(
-            "{} has no sps.db: is it a store? If its registry was lost, run sps fsck --rebuild",
-            root.display()
-        )));
+        let shown = root.display();
+        return Err(Error::Store(if has_data {
+            format!("{shown} has no sps.db: if its registry was lost, run sps fsck --rebuild")
+        } else {
+            format!("{shown} is not a store: name one")
+        }));
     }
     let options = OpenOptions { any_filesystem: true, is_rebuilt, ..OpenOptions::default() };
     LocalStore::open(root, options).map_err(|error| {

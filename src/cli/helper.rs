@@ -10,18 +10,20 @@ use crate::error::{Error, Result};
 pub(super) const NAME: &str = "mount.sps";
 
 /// Options that are for mount(8), for systemd, or say what is always so.
-const OTHERS: [&str; 20] = [
+const OTHERS: [&str; 22] = [
     "_netdev",
     "async",
     "atime",
     "auto",
     "defaults",
     "dev",
+    "exec",
     "group",
     "lazytime",
     "noatime",
     "noauto",
     "nodiratime",
+    "noexec",
     "nofail",
     "nosuid",
     "nouser",
@@ -93,7 +95,7 @@ mod tests {
 
     #[test]
     fn what_mount_says_is_understood_and_what_is_for_others_is_left_out() {
-        let line = "/srv/images /mnt/sps -sv -t sps -o rw,_netdev,noauto,x-systemd.automount,scrub_time=3d,nofail";
+        let line = "/srv/images /mnt/sps -sv -t sps -o rw,_netdev,noauto,user,noexec,x-systemd.automount,scrub_time=3d,nofail";
         let found = parsed(line).expect("understood").expect("to be mounted");
         assert_eq!(found.store, Some("/srv/images".into()));
         assert_eq!(found.mountpoint, PathBuf::from("/mnt/sps"));

@@ -49,11 +49,31 @@ pub(super) fn run(arguments: &MountArguments) -> Result<()> {
         text_variables(),
         &arguments.options,
     )?;
+    if store.starts_with(&mount_point) {
+        let (store, mount_point) = (store.display(), mount_point.display());
+        return Err(Error::Usage(format!(
+            "the store {store} would lie below its own mount {mount_point}: choose another place for one of them"
+        )));
+    }
     prepare_mount_point(&mount_point)?;
+    if !arguments.serve {
+        say_what_may_be_mistaken(&store, &options);
+    }
     if arguments.foreground || arguments.serve {
         serve(&store, &mount_point, &options, arguments.serve)
     } else {
         serve_in_background(arguments, &store, &mount_point)
+    }
+}
+
+/// What can be served, and is told of as it is seldom meant.
+fn say_what_may_be_mistaken(store: &Path, options: &Options) {
+    let say = |told: String| eprintln!("sps: {}", plain(&told));
+    if store.parent().is_some_and(|parent| !parent.exists()) {
+        say(format!("{} is not there: a new store is made", store.display()));
+    }
+    for root in options.location_roots.iter().filter(|root| !root.is_dir()) {
+        say(format!("location_root={}: no such folder", root.display()));
     }
 }
 

@@ -1,22 +1,45 @@
 //! What is mounted, as `/proc/self/mountinfo` tells, and how it is taken off.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::mount::UnmountFlags;
 
 use crate::error::{Error, Result};
-use crate::mountinfo;
+use crate::mountinfo::{self, MountEntry};
 
 /// The type under which the kernel lists a mount of sps.
 const TYPE: &str = "fuse.sps";
 
-/// The places where a store is mounted, in the order in which that was done.
-pub(super) fn mount_points() -> Result<Vec<PathBuf>> {
+/// The mounts of stores, in the order in which they were made.
+pub(super) fn all() -> Result<Vec<MountEntry>> {
     let table = std::fs::read("/proc/self/mountinfo")
         .map_err(|error| Error::io("read", "/proc/self/mountinfo", error))?;
-    let own = mountinfo::parse(&table).filter(|entry| entry.kind == TYPE);
-    Ok(own.map(|entry| entry.path).collect())
+    Ok(mountinfo::parse(&table).filter(|entry| entry.kind == TYPE).collect())
+}
+
+/// The places where a store is mounted, in the order in which that was done.
+pub(super) fn mount_points() -> Result<Vec<PathBuf>> {
+    Ok(all()?.into_iter().map(|entry| entry.path).collect())
+}
+
+/// The absolute path of a place where a store is mounted.
+///
+/// # Errors
+/// None is mounted there.
+pub(super) fn mounted_at(path: &Path) -> Result<PathBuf> {
+    let root = absolute(path)?;
+    if mount_points()?.contains(&root) { Ok(root) } else { Err(no_mount(path)) }
+}
+
+/// What is said where no store is mounted.
+pub(super) fn no_mount(path: &Path) -> Error {
+    let shown = path.display();
+    Error::Usage(match mount_of(path) {
+        Ok(mount) => format!("{shown} is inside of a mount: say {}", mount.display()),
+        Err(_) => format!("no store is mounted at {shown}: see `sps mount --help`"),
+    })
 }
 
 /// The mount that was named, or the only one there is.
@@ -27,9 +50,8 @@ pub(super) fn chosen(named: Option<&Path>) -> Result<PathBuf> {
     let Some(path) = named else { return only_mount_point() };
     // It need not be mounted by sps itself: over a network it looks the same. What else is wrong shows when it is read.
     match std::fs::metadata(path.join(".sps")) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let shown = path.display();
-            Err(Error::Usage(format!("no store is mounted at {shown}: see `sps mount --help`")))
+        Err(error) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => {
+            Err(no_mount(path))
         }
         Ok(_) | Err(_) => Ok(path.to_owned()),
     }
@@ -37,12 +59,14 @@ pub(super) fn chosen(named: Option<&Path>) -> Result<PathBuf> {
 
 /// The only mount there is, for commands that were not told which.
 fn only_mount_point() -> Result<PathBuf> {
-    let mut mounts = mount_points()?;
-    match (mounts.pop(), mounts.pop()) {
-        (Some(only), None) => Ok(only),
-        (None, _) => Err(Error::Usage("no store is mounted: see `sps mount --help`".into())),
-        (Some(_), Some(_)) => {
-            Err(Error::Usage("several stores are mounted: say which mount point".into()))
+    let mounts = mount_points()?;
+    match mounts.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(Error::Usage("no store is mounted: see `sps mount --help`".into())),
+        several => {
+            let shown: Vec<String> =
+                several.iter().map(|mount| mount.display().to_string()).collect();
+            Err(Error::Usage(format!("say which mount point: {}", shown.join(", "))))
         }
     }
 }
@@ -143,6 +167,9 @@ fn by_helper(path: &Path, flags: UnmountFlags) -> std::result::Result<(), Unmoun
         Ok(())
     } else if said.contains("busy") {
         Err(Unmount::Busy)
+    } else if said.contains("not found in") {
+        let shown = path.display();
+        Err(failed(format!("{shown} was mounted by another user, who alone may unmount it")))
     } else {
         Err(failed(said.trim().to_owned()))
     }
@@ -156,7 +183,10 @@ pub(super) fn holders(path: &Path) -> Vec<String> {
     };
     processes
         .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok())
+        .filter(|entry| {
+            let number = entry.file_name().to_string_lossy().parse::<u32>();
+            number.is_ok_and(|number| number != std::process::id())
+        })
         .filter_map(|entry| {
             let process = entry.path();
             let held = held_by(&process, path)?;

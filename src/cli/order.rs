@@ -51,12 +51,7 @@ impl Record {
 /// # Errors
 /// It is refused, or could not go on.
 pub(super) fn carry_out(root: &Path, kind: &str, input: &Value) -> Result<Record> {
-    if !mounts::mount_points()?.contains(&mounts::absolute(root)?) {
-        let shown = root.display();
-        return Err(Error::Usage(format!(
-            "no store is mounted at {shown}: see `sps mount --help`"
-        )));
-    }
+    mounts::mounted_at(root)?;
     let name = format!("{kind}-{}-{}", std::process::id(), crate::catalog::now().as_nanoseconds());
     let path = root.join("tasks/pending").join(&name);
     let failed = |error: std::io::Error| match error.raw_os_error() {

@@ -1,6 +1,8 @@
 //! `sps pull`: an image is copied out, and is what its digest says.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -33,34 +35,24 @@ pub(super) fn run(arguments: &PullArguments) -> Result<()> {
     let image = View::of(path).ok_or_else(|| {
         Error::Usage(format!("{} is not an image in a mount of sps", path.display()))
     })?;
+    if image.size.is_none() {
+        let (name, status) = (plain(&image.name), &image.status);
+        return Err(Error::Store(format!("{name} is {status}, and has no data yet")));
+    }
     let size = source.metadata().map_err(failed)?.len();
-    let mut transfer = Transfer::begin(&image.name, Some(size));
     let to = match arguments.file.to_str() {
         Some("-") => None,
         _ if arguments.file.is_dir() => Some(arguments.file.join(&image.name)),
         _ => Some(arguments.file.clone()),
     };
+    let transfer = Transfer::begin(&image.name, Some(size));
     let digest = match &to {
-        None => {
-            transfer.stream(&mut &source, &mut std::io::stdout().lock())?;
-            let digest = transfer.finish();
-            check(&image, digest)?;
-            digest
-        }
-        Some(file) => {
-            let part = part_of(file);
-            pull(&source, &part, size, transfer)
-                .and_then(|digest| check(&image, digest).map(|()| digest))
-                .and_then(|digest| {
-                    std::fs::rename(&part, file).map_err(|error| Error::io("make", file, error))?;
-                    Ok(digest)
-                })
-                .inspect_err(|_| {
-                    // Half a copy is of no use, and the other one is where it was.
-                    let _ = std::fs::remove_file(&part);
-                })?
-        }
+        None => stream(&source, &mut std::io::stdout().lock(), transfer)?,
+        Some(file) => pull_to(&source, file, size, transfer, &image)?,
     };
+    if to.is_none() {
+        check(&image, digest)?;
+    }
     let verified = image.blake3.is_some();
     if !verified {
         eprintln!(
@@ -82,8 +74,68 @@ pub(super) fn run(arguments: &PullArguments) -> Result<()> {
     }
 }
 
-fn pull(source: &File, part: &Path, size: u64, mut transfer: Transfer) -> Result<Digest> {
-    let target = File::create(part).map_err(|error| Error::io("make", part, error))?;
+fn stream(source: &File, target: &mut impl Write, mut transfer: Transfer) -> Result<Digest> {
+    transfer.stream(&mut &*source, target)?;
+    Ok(transfer.finish())
+}
+
+/// Copies an image to where a path leads, as cp(1) would: a device or a pipe is written to, a file is replaced as
+/// soon as the copy is whole.
+fn pull_to(
+    source: &File,
+    file: &Path,
+    size: u64,
+    transfer: Transfer,
+    image: &View,
+) -> Result<Digest> {
+    let failed = |error| Error::io("make", file, error);
+    let old = match file.metadata() {
+        Ok(old) => Some(old),
+        Err(error) if error.kind() == ErrorKind::NotFound && !file.is_symlink() => None,
+        Err(error) => return Err(failed(error)),
+    };
+    if old.as_ref().is_some_and(|old| !old.is_file()) {
+        let mut target = File::options().write(true).open(file).map_err(failed)?;
+        let digest = stream(source, &mut target, transfer)?;
+        // A pipe has nothing to be made durable.
+        let _ = target.sync_all();
+        return check(image, digest).map(|()| digest);
+    }
+    let file = match &old {
+        Some(_) => &file.canonicalize().map_err(failed)?,
+        None => file,
+    };
+    let part = part_of(file);
+    pull(source, &part, (size, old.as_ref()), transfer)
+        .and_then(|digest| check(image, digest).map(|()| digest))
+        .and_then(|digest| {
+            std::fs::rename(&part, file).map_err(|error| Error::io("make", file, error))?;
+            Ok(digest)
+        })
+        .inspect_err(|_| {
+            // Half a copy is of no use, and the other one is where it was.
+            let _ = std::fs::remove_file(&part);
+        })
+}
+
+/// Copies an image into a file beside the one that it is to replace, with the owner and the mode of that.
+fn pull(
+    source: &File,
+    part: &Path,
+    (size, old): (u64, Option<&Metadata>),
+    mut transfer: Transfer,
+) -> Result<Digest> {
+    let failed = |error| Error::io("make", part, error);
+    let mode = if old.is_some() { 0o600 } else { 0o666 };
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(mode);
+    let target = options.open(part).map_err(failed)?;
+    if let Some(old) = old {
+        // Who may not give a file away has one of his own.
+        let _ = fchown(&target, Some(old.uid()), Some(old.gid()));
+        let mode = old.permissions().mode() & 0o777;
+        target.set_permissions(std::fs::Permissions::from_mode(mode)).map_err(failed)?;
+    }
     transfer.copy(source, &target, 0, size)?;
     target.sync_all().map_err(|error| Error::io("write", part, error))?;
     Ok(transfer.finish())

@@ -41,13 +41,7 @@ struct Pushed {
 /// # Errors
 /// The first that failed.
 pub(super) fn run(arguments: &PushArguments) -> Result<()> {
-    let root = mounts::absolute(&arguments.mountpoint)?;
-    if !mounts::mount_points()?.contains(&root) {
-        let shown = root.display();
-        return Err(Error::Usage(format!(
-            "no store is mounted at {shown}: see `sps mount --help`"
-        )));
-    }
+    let root = mounts::mounted_at(&arguments.mountpoint)?;
     if arguments.name.is_some() && arguments.files.len() > 1 {
         return Err(Error::Usage("--name is for one file".into()));
     }
@@ -93,6 +87,7 @@ fn named(file: &Path, name: Option<&str>) -> Result<String> {
         (Some(name), _) if name.contains('/') => {
             Err(Error::Usage(format!("{name}: a name has no slash")))
         }
+        (Some(""), _) => Err(Error::Usage("--name is empty".into())),
         (Some(name), _) => Ok(name.to_owned()),
         (None, Some(_)) if file == Path::new(STANDARD_INPUT) => {
             Err(Error::Usage("standard input has no name: say one with --name".into()))
@@ -156,7 +151,14 @@ fn copy(file: &Path, staged: &Path, name: &str) -> Result<(Digest, u64, u64)> {
 /// Opens what is staged, for this process alone: two that push one name would mix their bytes.
 fn open(staged: &Path) -> Result<File> {
     let opened = File::options().read(true).write(true).create(true).truncate(false).open(staged);
-    let file = opened.map_err(|error| Error::io("open", staged, error))?;
+    let file = opened.map_err(|error| match error.raw_os_error() {
+        Some(code) if code == rustix::io::Errno::INVAL.raw_os_error() => Error::Usage(format!(
+            "no image can be called {:?}: a name has no control characters, does not begin with .sps, and does not \
+             end in ~ and eight hex digits",
+            staged.file_name().unwrap_or_default().display().to_string()
+        )),
+        _ => Error::io("open", staged, error),
+    })?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -192,10 +194,16 @@ fn take_in(
             return Ok(Pushed { id, name: name.into(), status, size, blake3, resumed });
         }
         if status != Status::Importing.name() {
-            let why = attribute(&link, "message");
-            asked?;
-            let why = why.unwrap_or_else(|| "it does not say why".into());
-            return Err(Error::Rejected(format!("{name} is {status} and not active: {why}")));
+            // What is still where it was has nothing to say but why it may not go.
+            let why = attribute(&link, "message").filter(|_| status != Status::Uploading.name());
+            let why = match (why, asked) {
+                (Some(why), _) => why,
+                (None, Err(error)) => return Err(error),
+                (None, Ok(())) => "it does not say why".into(),
+            };
+            let now = std::fs::read_link(&link).unwrap_or_default();
+            let now = root.join("by-id").join(now).canonicalize().unwrap_or(link);
+            return Err(Error::Rejected(format!("{} is not active: {why}", now.display())));
         }
         std::thread::sleep(PAUSE);
     }

@@ -5,8 +5,8 @@ use std::path::Path;
 use rustix::fs::XattrFlags;
 
 use super::arguments::SetArguments;
-use super::print_json;
 use super::view::{PREFIX, View};
+use super::{mounts, print_json};
 use crate::error::{Error, Result};
 use crate::fs::xattr::is_known;
 
@@ -24,16 +24,44 @@ pub(super) fn run(arguments: &SetArguments) -> Result<()> {
         })
     });
     let settings = settings.collect::<Result<Vec<_>>>()?;
-    for (key, value) in settings {
-        set(path, key, value)?;
+    // By its id it is found under its new name, too.
+    let id = View::of(path).map(|image| image.id).unwrap_or_default();
+    let link = mounts::mount_of(path)?.join("by-id").join(id);
+    for (done, (key, value)) in settings.iter().enumerate() {
+        set(&link, key, value).map_err(|error| match settings.get(..done).unwrap_or_default() {
+            [] => error,
+            before => {
+                let keys: Vec<&str> = before.iter().map(|(key, _)| *key).collect();
+                Error::Store(format!("{error} ({} before it: set)", keys.join(", ")))
+            }
+        })?;
     }
-    if arguments.json { print_json(&View::of(path)) } else { Ok(()) }
+    if arguments.json { print_json(&View::of(&link)) } else { Ok(()) }
+}
+
+/// What an attribute takes.
+fn takes(key: &str) -> &'static str {
+    match key {
+        "protected" => "true or false",
+        "visibility" => "public or private",
+        "min_disk" => "a whole number of GiB",
+        "min_ram" => "a whole number of MiB",
+        "expected_size" => "a whole number of bytes",
+        "disk_format" => "raw, qcow2, vmdk, vhd, vhdx, vdi, iso",
+        "name" => "a name that no control characters are in, not .sps… or …~ and eight hex digits",
+        _ if key.starts_with("expected_") => "a digest in hex digits",
+        _ => "another value",
+    }
 }
 
 fn set(path: &Path, key: &str, value: &str) -> Result<()> {
     let name = format!("{PREFIX}{key}");
     let done = if value.is_empty() {
-        rustix::fs::removexattr(path, name.as_str())
+        match rustix::fs::removexattr(path, name.as_str()) {
+            // It is not there, which is what was asked for.
+            Err(rustix::io::Errno::NODATA) => Ok(()),
+            done => done,
+        }
     } else {
         rustix::fs::setxattr(path, name.as_str(), value.as_bytes(), XattrFlags::empty())
     };
@@ -42,11 +70,13 @@ fn set(path: &Path, key: &str, value: &str) -> Result<()> {
             rustix::io::Errno::PERM if !is_known(key) => {
                 ": there is no such attribute; one of your own is property.NAME"
             }
-            rustix::io::Errno::PERM => ": it can't be set, or only by the image's owner",
-            rustix::io::Errno::INVAL => ": that is no value for it, or there is no such key",
-            rustix::io::Errno::NODATA => ": it is not set",
+            rustix::io::Errno::PERM if key == "disk_format" || key.starts_with("expected_") => {
+                ": that is said before the data has come"
+            }
+            rustix::io::Errno::PERM => ": it can't be set so, or only by the image's owner",
+            rustix::io::Errno::INVAL => &format!(": it takes {}", takes(key)),
             _ => "",
         };
-        Error::Store(format!("set {key} of {}: {error}{hint}", path.display()))
+        Error::Store(format!("set {key}: {error}{hint}"))
     })
 }

@@ -73,10 +73,10 @@ fn is_coloured() -> bool {
 
 fn colour_of(status: &str) -> &'static str {
     match status {
-        "active" | "success" => "\x1b[32m",
+        "active" | "success" | "good" => "\x1b[32m",
         "queued" | "saving" | "uploading" | "importing" | "pending" | "processing" => "\x1b[36m",
-        "deactivated" => "\x1b[33m",
-        "killed" | "failure" => "\x1b[31m",
+        "deactivated" | "warning" => "\x1b[33m",
+        "killed" | "failure" | "bad" => "\x1b[31m",
         _ => "\x1b[2m",
     }
 }

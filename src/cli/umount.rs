@@ -51,7 +51,10 @@ pub(super) fn run(arguments: &UmountArguments) -> Result<()> {
         return detach(&path);
     }
     if !mounts::mount_points()?.contains(&path) {
-        return Err(Error::Store(format!("no store is mounted at {}", path.display())));
+        return Err(match mounts::mount_of(&path) {
+            Ok(_) => mounts::no_mount(&path),
+            Err(_) => Error::Store(format!("no store is mounted at {}", path.display())),
+        });
     }
     let daemon = pid.and_then(|pid| pid.parse().ok());
     // One that can't be seen from here is not waited for.

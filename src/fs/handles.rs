@@ -174,7 +174,11 @@ impl Handles {
         let open = self.open.read();
         let pages = open.iter().filter_map(|(number, handle)| match handle.as_ref() {
             Handle::Page { node, text } if *node == of => Some((number, text.len() as u64)),
-            _ => None,
+            Handle::Page { .. }
+            | Handle::Read { .. }
+            | Handle::Empty
+            | Handle::Upload(_)
+            | Handle::Draft(_) => None,
         });
         pages.max().map(|(_, bytes)| bytes)
     }

@@ -109,9 +109,16 @@ impl LocalStore {
     /// # Errors
     /// There is no store.
     pub fn open_beside(root: &Path) -> Result<Self> {
-        if !root.join(REGISTRY).is_file() {
-            let shown = root.display();
-            return Err(Error::Store(format!("{shown} is not a store: name one with --store")));
+        let registry = root.join(REGISTRY);
+        match registry.metadata() {
+            Ok(found) if found.is_file() => {}
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                return Err(Error::io("read", registry, error));
+            }
+            Ok(_) | Err(_) => {
+                let shown = root.display();
+                return Err(Error::Store(format!("{shown} is not a store: name one with --store")));
+            }
         }
         Ok(Self {
             root: root.to_owned(),

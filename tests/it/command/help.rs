@@ -102,7 +102,9 @@ fn doctor_finds_what_is_wrong_and_says_what_to_do() {
     // How wide the columns are depends on what else is found.
     let words: Vec<String> = doctor(&[]).0.split_whitespace().map(str::to_owned).collect();
     let own = sandbox.root().display().to_string();
-    assert!(words.windows(3).any(|row| row == ["good", "mount", own.as_str()]), "{words:?}");
+    let store = sandbox.store().display().to_string();
+    let row = ["good", "mount", store.as_str(), "on", own.as_str()];
+    assert!(words.windows(5).any(|words| words == row), "{words:?}");
     sandbox.kill_daemon();
     let (said, status) = doctor(&["--json"]);
     assert_eq!(status, Some(1));

@@ -101,3 +101,32 @@ fn what_can_not_be_pushed_or_pulled_is_said_and_keeps_nothing_else() {
     let output = run(sandbox.sps().args(["push", "a"]));
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
 }
+
+#[test]
+fn what_is_pulled_goes_where_a_path_leads() {
+    let sandbox = Sandbox::new();
+    sandbox.source("x", 300_000);
+    sandbox.ok("cp $F/x $M/active/x");
+    // A device and a pipe are written to, and stay what they are.
+    sandbox.ok("mknod $F/null c 1 3; $SPS pull $M/active/x $F/null; test -c $F/null
+                mkfifo $F/pipe; cat $F/pipe > $F/got & $SPS pull $M/active/x $F/pipe; wait; cmp $F/got $F/x; test -p $F/pipe");
+    // So does a block device, holes and all.
+    sandbox.ok("truncate -s 1M $F/disk; tr '\\0' z < /dev/zero | head -c 1M > $F/disk; device=$(losetup -f --show $F/disk)
+                truncate -s 200k $F/holes; printf end >> $F/holes; cp $F/holes $M/active/
+                $SPS pull $M/active/holes $device; status=$?; losetup -d $device; test $status = 0; test ! -e $device.part
+                cmp -n $(stat -c %s $F/holes) $F/disk $F/holes; test $(stat -c %s $F/disk) = 1048576");
+    // A link leads to what is replaced, which keeps its owner and its mode.
+    sandbox.ok("echo old > $F/target; chown 1000:1000 $F/target; chmod 640 $F/target; ln -s target $F/link
+                $SPS pull $M/active/x $F/link; test -L $F/link; cmp $F/target $F/x
+                test \"$(stat -c '%u %g %a' $F/target)\" = '1000 1000 640'
+                ln -s nowhere $F/dangling; ! $SPS pull $M/active/x $F/dangling; test -L $F/dangling; test ! -e $F/nowhere");
+}
+
+#[test]
+fn attributes_are_set_in_one_go_whatever_the_name_becomes() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("echo x > $M/active/a");
+    let said = json(&sandbox.ok("$SPS set --json $M/active/a name=b tags=q min_disk="));
+    assert_eq!(said["name"], "b");
+    assert_eq!(sandbox.attribute("active/b", "tags").as_deref(), Some("q"));
+}
