@@ -57,10 +57,11 @@ def listing(chance):
 
 
 def removal(chance):
+    # More than one, so that there are not more images all the time.
     folder = mount / chance.choice(STATUSES)
     names = os.listdir(folder)
-    if names:
-        os.unlink(folder / chance.choice(names))
+    for name in chance.sample(names, min(len(names), 20)):
+        os.unlink(folder / name)
 
 
 def attributes(path, chance):

@@ -35,9 +35,9 @@ impl Catalog {
             }
             actor.must_govern(image)?;
             let event = image.status.removal(delayed_delete);
-            if event == Event::Forget && !actor.is_root() {
+            if event == Event::Forget && !actor.is_operator() {
                 return Err(Error::NoPermission(
-                    "only root may drop the record of a deleted image",
+                    "only root and who runs the daemon may drop the record of a deleted image",
                 ));
             }
             self.shared.check_trash_time(image, event)?;

@@ -87,7 +87,8 @@ fn an_ordinary_user_mounts_through_the_helper() {
     sandbox.ok(&format!("chmod 755 $F $F/sps; mkdir $F/home $F/home/m; chown -R {NOBODY} $F/home"));
     let script = "cd $F/home && export HOME=$F/home && $F/sps mount m && echo hello > m/active/x && \
                   cat m/active/x && ls m/by-id && (sh -c 'echo part; kill -9 $$' > m/active/k; true) && \
-                  ls m/killed && $F/sps umount m && test -f $F/home/.local/share/sps/sps.db";
+                  ls m/killed && rm m/active/x && rm m/pending_delete/x && rm m/deleted/x && ! ls m/deleted | grep . && \
+                  $F/sps umount m && test -f $F/home/.local/share/sps/sps.db";
     let output = sandbox.bash_as(NOBODY, script);
     sandbox.bash("umount -l $F/home/m");
     assert!(output.status.success(), "{}", text(&output));

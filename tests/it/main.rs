@@ -18,6 +18,7 @@ mod disk;
 mod faults;
 mod fsck;
 mod images;
+mod ingest;
 mod inspect;
 mod lessons;
 mod lifecycle;

@@ -179,8 +179,12 @@ impl Model {
         let theirs = self.image(holder);
         let governs = askers.iter().any(|by| *by == ROOT || *by == theirs.owner);
         let own = self.image(key).owner;
-        let may_write =
+        // Who may write it may replace it by an upload of his own. One that was closed long ago is moved.
+        let is_moved =
+            self.image(key).status == Status::Importing && !self.uploads.contains_key(&key);
+        let lets_write =
             theirs.mode & 0o002 != 0 || (own == theirs.owner && theirs.mode & 0o020 != 0);
+        let may_write = lets_write && !is_moved;
         if !governs && !may_write {
             return Err(EACCES);
         }
