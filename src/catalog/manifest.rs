@@ -245,3 +245,30 @@ impl Shared {
         manifest.map_or(Ok(()), |manifest| self.store.put_manifest(id, &manifest.to_text()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Manifest;
+
+    fn manifest(version: u32, id: char, blake3: char) -> Manifest {
+        let text = format!(
+            r#"{{"version": {version}, "id": "{id}", "name": "x", "blake3": "{blake3}", "size": 1, "disk_format": "raw",
+                "owner": 0, "group": 0, "mode": 420, "created_at_ns": 0, "modified_at_ns": 0}}"#
+        );
+        Manifest::parse(&text).expect("a manifest")
+    }
+
+    #[test]
+    fn an_older_form_is_of_the_same_image_and_content_and_of_an_earlier_version() {
+        let new = manifest(2, 'a', 'c');
+        assert!(manifest(1, 'a', 'c').is_older_form_of(&new));
+        for other in [
+            manifest(2, 'a', 'c'),
+            manifest(3, 'a', 'c'),
+            manifest(1, 'b', 'c'),
+            manifest(1, 'a', 'd'),
+        ] {
+            assert!(!other.is_older_form_of(&new), "{other:?}");
+        }
+    }
+}

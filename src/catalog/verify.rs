@@ -198,3 +198,14 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::percent;
+
+    #[test]
+    fn a_share_is_between_none_and_all() {
+        let shares = [(0, 7), (1, 3), (2, 3), (7, 7), (9, 7), (0, 0), (u64::MAX, u64::MAX)];
+        assert_eq!(shares.map(|(done, all)| percent(done, all)), [0, 33, 66, 100, 100, 100, 1]);
+    }
+}

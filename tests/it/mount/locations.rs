@@ -201,3 +201,35 @@ fn what_is_declared_is_held_against_what_lies_elsewhere() {
         }
     }
 }
+
+/// A disk that gives other bytes than it was given changes no time and no length.
+#[test]
+fn what_lies_elsewhere_and_rots_is_found_by_its_digest_and_withheld() {
+    let (sandbox, root) = sandbox();
+    sandbox.ok("truncate -s 16M $F/disk; mkfs.ext4 -q $F/disk; mount -o loop $F/disk $F/lib");
+    sandbox.source("lib/whole", 30_000);
+    sandbox.ok("
+                (head -c 200000 /dev/zero; echo ORIGINAL; head -c 100000 /dev/zero) > $F/lib/x
+                ln -s $F/lib/x $M/active/x; ln -s $F/lib/whole $M/active/whole");
+    has_digest(&sandbox, "active/x");
+    has_digest(&sandbox, "active/whole");
+    let rotten = sandbox.bash("set -e; umount $F/lib; at=$(LC_ALL=C grep -abo ORIGINAL $F/disk | head -n 1 | cut -d: -f1)
+                printf Z | dd of=$F/disk bs=1 seek=$at conv=notrunc status=none; mount -o loop $F/disk $F/lib");
+    let (path, said) = (root.join("x"), sandbox.bash("$SPS verify --json $M"));
+    let is_rotten =
+        fs::read(path).is_ok_and(|bytes| bytes.windows(8).any(|word| word == b"ZRIGINAL"));
+    sandbox.bash("umount -l $F/lib");
+    assert!(rotten.status.success() && is_rotten, "{}", text(&rotten));
+    let report = text(&said);
+    let report: serde_json::Value =
+        serde_json::from_str(report.split("\nsps: ").next().unwrap_or_default()).expect("JSON");
+    assert_eq!(said.status.code(), Some(1), "{report}");
+    assert_eq!((&report["damaged"], &report["contents"]), (&1.into(), &2.into()), "{report}");
+    assert_eq!(report["size_bytes"], 30_000 + 300_009);
+    assert_eq!(sandbox.tree(), ["active/whole", "deactivated/x"]);
+    assert!(
+        sandbox.attribute("deactivated/x", "message").is_some_and(|told| told.contains("damaged"))
+    );
+    // It is not read again, though it looks from outside as it was.
+    sandbox.fails("mv $M/deactivated/x $M/active/x && cat $M/active/x", "");
+}

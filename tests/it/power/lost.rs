@@ -208,3 +208,18 @@ fn a_staged_file_that_was_synced_is_there_though_it_was_never_closed() {
         assert_eq!(machine.tree().get("uploading/x").map(String::as_str), Some("new"), "{found}");
     });
 }
+
+/// What need not be durable when it is answered is so when the folder has been synced.
+#[test]
+fn what_was_changed_before_the_sync_of_a_folder_survives() {
+    let mut machine = Machine::boot(base(), &[]);
+    put(&machine.path("active/a"), "small", Door::New, 1 << 20).expect("closed");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(machine.path("active/a"), mode).expect("chmod");
+    File::open(machine.path("active")).and_then(|folder| folder.sync_all()).expect("synced");
+    machine.cut();
+    each_left(&machine.disk.state(), |machine, found| {
+        let about = std::fs::metadata(machine.path("active/a")).expect("there");
+        assert_eq!(std::os::unix::fs::MetadataExt::mode(&about) & 0o777, 0o600, "{found}");
+    });
+}
