@@ -248,3 +248,24 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{RECENTS_MAX, Recents};
+    use crate::image::ImageId;
+
+    #[test]
+    fn what_was_published_lately_is_remembered_and_no_more_than_there_is_room_for() {
+        let recents = Recents::default();
+        let [first, replaced, late] = [(); 3].map(|()| ImageId::random());
+        recents.note(first, Some(replaced));
+        for _ in 1..RECENTS_MAX {
+            recents.note(ImageId::random(), None);
+        }
+        recents.note(late, Some(replaced));
+        assert_eq!(recents.replaced_by(first), Some(replaced), "it is as new as the others");
+        assert_eq!(recents.replaced_by(late), None, "there is no room");
+        recents.renamed(first, late);
+        assert_eq!(recents.replaced_by(first), Some(late));
+    }
+}

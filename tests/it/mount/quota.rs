@@ -113,3 +113,21 @@ fn the_oldest_of_the_trash_makes_room_in_the_quota() {
     assert_eq!(sandbox.names("active"), ["b", "c"]);
     assert_eq!(sandbox.names("deleted"), ["a"]);
 }
+
+#[test]
+fn an_upload_that_does_not_fit_any_more_ends_before_all_of_it_is_written() {
+    let sandbox = Sandbox::with(&["quota_bytes=64M"]);
+    sandbox.ok("head -c 40M /dev/urandom > $M/active/there");
+    // It would fit alone; a little more is taken than there is room for.
+    let mut file = std::fs::File::create(sandbox.path("active/x")).expect("new");
+    let piece = vec![1; 1 << 20];
+    let wrote =
+        (0..50).take_while(|_| std::io::Write::write_all(&mut file, &piece).is_ok()).count();
+    assert!((20..40).contains(&wrote), "{wrote} MiB");
+    let error = std::io::Write::write_all(&mut file, &piece).expect_err("it has failed");
+    assert_eq!(error.raw_os_error(), Some(libc::EDQUOT));
+    drop(file);
+    crate::support::eventually("it is killed", || sandbox.tree() == ["active/there", "killed/x"]);
+    // One that fits nowhere is refused at once.
+    sandbox.fails("truncate -s 65M $M/active/y", "quota exceeded");
+}

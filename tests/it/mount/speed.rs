@@ -113,6 +113,7 @@ def make(name, work):
 def whole(a, b):
     assert os.copy_file_range(a, b, len(data), 0, 0) == len(data)
     assert os.pread(b, 100, 1000) == data[1000:1100]
+    assert os.listdir(os.environ[\"S\"] + \"/staging\") == [], \"nothing was copied\"
 def patched(a, b):
     whole(a, b)
     os.pwrite(b, b\"patched\", 100)
