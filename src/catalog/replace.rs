@@ -92,7 +92,8 @@ impl Catalog {
     }
 
     /// Makes a new image in the place of one that the caller has just removed: that one has its name
-    /// back until the new one is published. Until the new one has data it is nothing by itself.
+    /// back until the new one is published, unless it is protected by now and could not be replaced then. Until the new
+    /// one has data it is nothing by itself.
     ///
     /// # Errors
     /// The registry can't write.
@@ -104,11 +105,13 @@ impl Catalog {
     ) -> Result<Image> {
         let actor = Actor { uid: ownership.uid };
         let old = self.shared.load(removed);
-        self.shared.until_settled(|| {
-            let mut change = Change::default();
-            self.shared.bring_back(removed, removed, &mut change)?;
-            if change.updates.is_empty() { Ok(()) } else { self.shared.commit(change) }
-        })?;
+        if old.as_ref().is_ok_and(|old| !old.ownership.is_protected()) {
+            self.shared.until_settled(|| {
+                let mut change = Change::default();
+                self.shared.bring_back(removed, removed, &mut change)?;
+                if change.updates.is_empty() { Ok(()) } else { self.shared.commit(change) }
+            })?;
+        }
         let details = old.map(|old| old.details).unwrap_or_default();
         let (status, in_place_by) = (Status::Queued, Some(actor));
         self.shared.queue(Newcomer { name, status, ownership, details, in_place_by })

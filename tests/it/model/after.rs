@@ -52,13 +52,19 @@ impl Model {
         None
     }
 
+    /// What was removed a moment ago has its name back until it is replaced, if it may be.
+    pub fn bring_back_to_replace(&mut self, removed: Key) {
+        if !is_protected(self.image(removed).mode) {
+            self.bring_back(Some(removed));
+        }
+    }
+
     /// What was replaced has its name back, if it can still be had back and nobody has the name.
     pub fn bring_back(&mut self, behind: Option<Key>) {
         let Some(key) = behind else { return };
         let image = self.image(key);
-        let is_restorable = image.status == Status::PendingDelete
-            && image.origin == Some(Status::Active)
-            && !is_protected(image.mode);
+        let is_restorable =
+            image.status == Status::PendingDelete && image.origin == Some(Status::Active);
         if is_restorable && self.bearer(Status::Active, &image.name.clone()).is_none() {
             self.enter(key, Status::Active);
             self.change(key).origin = None;

@@ -256,7 +256,7 @@ impl Rig {
                     owned(ROOT, 0o644),
                 );
                 let image = made.expect("made");
-                self.model.bring_back(Some(old));
+                self.model.bring_back_to_replace(old);
                 let tags = self.model.image(old).tags.clone();
                 let new =
                     fresh(image.id.to_string(), record.name.as_str(), Status::Queued, ROOT, 0o644);

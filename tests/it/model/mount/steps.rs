@@ -211,7 +211,7 @@ impl Rig {
                 self.vacancies.remove(name);
                 let tags = self.model.images.get(&removed).map(|old| old.tags.clone());
                 if tags.is_some() {
-                    self.model.bring_back(Some(removed));
+                    self.model.bring_back_to_replace(removed);
                 }
                 Image { tags: tags.unwrap_or_default(), is_provisional: true, ..new }
             }
