@@ -127,7 +127,19 @@ fn an_upload_that_does_not_fit_any_more_ends_before_all_of_it_is_written() {
     let error = std::io::Write::write_all(&mut file, &piece).expect_err("it has failed");
     assert_eq!(error.raw_os_error(), Some(libc::EDQUOT));
     drop(file);
-    crate::support::eventually("it is killed", || sandbox.tree() == ["active/there", "killed/x"]);
+    eventually("it is killed", || sandbox.tree() == ["active/there", "killed/x"]);
     // One that fits nowhere is refused at once.
     sandbox.fails("truncate -s 65M $M/active/y", "quota exceeded");
+}
+
+#[test]
+fn an_image_that_never_fits_ends_at_the_write_that_says_so_and_one_that_just_fits_is_taken() {
+    let sandbox = Sandbox::with(&["quota_bytes=1M"]);
+    let mut file = std::fs::File::create(sandbox.path("active/x")).expect("new");
+    let error =
+        std::io::Write::write_all(&mut file, &vec![1; (1 << 20) + 1]).expect_err("too long");
+    assert_eq!(error.raw_os_error(), Some(libc::EDQUOT));
+    drop(file);
+    sandbox.ok("head -c 1M /dev/urandom > $M/active/y");
+    eventually("both are decided", || sandbox.tree() == ["active/y", "killed/x"]);
 }
