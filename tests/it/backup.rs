@@ -29,8 +29,8 @@ fn a_copy_made_under_load_has_every_image_that_was_active_when_it_began() {
         sandbox.source(&format!("s{number}"), 200_000 + number);
         sandbox.ok(&format!("cp $F/s{number} $M/active/old{number}"));
     }
-    sandbox.ok("setfattr -n user.sps.tags -v gold $M/active/old1; truncate -s 20M $M/active/sparse
-                dd if=$F/s1 of=$M/active/sparse bs=64K seek=100 conv=notrunc status=none; echo o > $M/active/other
+    sandbox.ok("setfattr -n user.sps.tags -v gold $M/active/old1; truncate -s 20M $F/sparse
+                dd if=$F/s1 of=$F/sparse bs=64K seek=100 conv=notrunc status=none; cp $F/sparse $M/active/; echo o > $M/active/other
                 mv $M/active/other $M/deactivated/; echo p > $M/active/p; rm $M/active/p; sleep 0.1
                 printf 'scrub_time = \"12h\"\\n' > ${M%/mnt}/store/config.toml");
     let is_over = AtomicBool::new(false);
@@ -81,6 +81,7 @@ fn a_copy_made_under_load_has_every_image_that_was_active_when_it_began() {
     let blocks: u64 =
         sandbox.ok("du -k $M/active/sparse | cut -f1").trim().parse().expect("a number");
     assert!(blocks < 1000, "holes stay: {blocks}");
+    sandbox.ok("cmp $F/sparse $M/active/sparse");
     sandbox.ok("grep -q scrub_time ${M%/mnt}/store/config.toml");
     sandbox.ok("echo '{\"type\": \"verify\"}' > $M/tasks/pending/v");
     crate::support::eventually("all is verified", || sandbox.names("tasks/success") == ["v"]);

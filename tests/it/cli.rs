@@ -12,7 +12,7 @@ fn what_keeps_a_store_from_being_mounted_is_said_in_one_line_with_what_to_do() {
     // (what is done first, what is said)
     let cases: [(&str, &str); 8] = [
         ("rmdir $M", "mkdir -p"),
-        ("rmdir $M; touch $M", "not a directory"),
+        ("touch $M", "not a directory"),
         ("rm $M; mkdir $M; touch $M/x", "not empty"),
         ("rm $M/x; mkdir $S; touch $S/mine", "is not a store"),
         ("rm -r $S; touch $S", "choose a directory"),

@@ -222,9 +222,9 @@ impl Sandbox {
         run(self.bash_command(script).uid(user).gid(user))
     }
 
-    /// Runs a script that must succeed.
+    /// Runs a script of which each command must succeed.
     pub fn ok(&self, script: &str) -> String {
-        let output = self.bash(script);
+        let output = self.bash(&format!("set -e; {script}"));
         assert!(output.status.success(), "{script}: {}", text(&output));
         String::from_utf8_lossy(&output.stdout).into_owned()
     }

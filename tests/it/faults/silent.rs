@@ -39,7 +39,7 @@ fn bash(machine: &Machine, script: &str) -> Command {
 }
 
 fn ok(machine: &Machine, script: &str) -> Output {
-    let output = run(&mut bash(machine, script));
+    let output = run(&mut bash(machine, &format!("set -e; {script}")));
     assert!(output.status.success(), "{script}: {}", text(&output));
     output
 }

@@ -138,7 +138,7 @@ fn archives_and_copies_carry_everything_out_and_into_another_mount() {
     let target = other.path("active").display().to_string();
     let out = sandbox.file("out").display().to_string();
     sandbox.ok(&format!(
-        "umask 022; cp $F/x $M/active/a; cp $F/x '$M/active/b c'; cp $F/x \"$M/active/b c\"
+        "umask 022; cp $F/x $M/active/a; cp $F/x $M/active/'b c'
          chmod 640 $M/active/a; chown {ALICE}:{ALICE} $M/active/a; touch -d 2001-02-03 $M/active/a
          setfattr -n user.sps.tags -v gold,lts $M/active/a
          setfattr -n user.sps.property.k -v 'v w' $M/active/a

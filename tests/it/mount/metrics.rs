@@ -238,7 +238,9 @@ fn requests_are_counted_and_measured_by_what_they_are() {
     let sandbox = Sandbox::new();
     let before = Page::of(&sandbox);
     sandbox.ok("for i in 1 2 3; do echo $i > $M/active/x$i; done; rm $M/active/x1");
-    sandbox.ok("ln -s /nowhere/x $M/active/y; mkdir $M/active/d; rmdir $M/queued; true");
+    for refused in ["ln -s /nowhere/x $M/active/y", "mkdir $M/active/d", "rmdir $M/queued"] {
+        sandbox.fails(refused, "Operation not permitted");
+    }
     let count = |page: &Page, name: &str, op: &str| page.count(name, &[("op", op)]);
     let counted = [
         ("create", 3.0),

@@ -16,7 +16,7 @@ fn put(sandbox: &Sandbox, status: Status) {
         Status::Importing => "truncate -s 30G $M/uploading/i; mv $M/uploading/i $M/active/i",
         Status::Active => "echo a > $M/active/i",
         Status::Deactivated => "echo d > $M/active/i; mv $M/active/i $M/deactivated/",
-        Status::Killed => "(echo k; exec sh -c 'kill -9 $$') > $M/active/i; test -e $M/killed/i",
+        Status::Killed => "! (echo k; exec sh -c 'kill -9 $$') > $M/active/i; test -e $M/killed/i",
         Status::PendingDelete => "echo p > $M/active/i; rm $M/active/i",
         Status::Deleted => "touch $M/queued/i; rm $M/queued/i",
     });
@@ -75,7 +75,10 @@ fn a_deactivated_image_is_withheld_from_all_but_root_until_it_is_reactivated() {
     assert_eq!(sandbox.ok("cat $M/deactivated/a"), "data\n");
     sandbox.remount();
     assert!(
-        sandbox.bash_as(ALICE, "mv $M/deactivated/a $M/active/; cat $M/active/a").status.success()
+        sandbox
+            .bash_as(ALICE, "mv $M/deactivated/a $M/active/ && cat $M/active/a")
+            .status
+            .success()
     );
     assert_eq!(sandbox.tree(), ["active/a"]);
 }
