@@ -340,6 +340,31 @@ fn a_vote_that_was_being_taken_back_when_the_daemon_ended_counts() {
     sandbox.audit();
 }
 
+// semantics: never-stuck verify-damage
+#[test]
+fn an_upload_of_content_that_was_found_damaged_before_the_daemon_ended_is_killed() {
+    let sandbox = Sandbox::new();
+    sandbox.source("x", 100_000);
+    sandbox.ok("cp $F/x $M/active/a");
+    let mut file = fs::File::create(sandbox.path("active/b")).expect("created");
+    let bytes = fs::read(sandbox.file("x")).expect("read");
+    std::io::Write::write_all(&mut file, &bytes).expect("written");
+    // Another one holds it, so that it is sealed and not published yet.
+    let mut holder = std::process::Command::new("cat")
+        .stdin(Stdio::piped())
+        .stdout(file.try_clone().expect("a copy"))
+        .spawn()
+        .expect("cat");
+    crate::disk::machine::close(file).expect("sealed");
+    sandbox.ok("for f in $S/blobs/*/*; do printf z | dd of=$f bs=1 seek=1000 conv=notrunc status=none; done");
+    sandbox.fails("$SPS verify $M", "1 damaged");
+    sandbox.kill_daemon();
+    holder.wait().expect("ended");
+    sandbox.recover();
+    assert_eq!(sandbox.tree(), ["deactivated/a", "killed/b"]);
+    sandbox.umount();
+}
+
 // semantics: never-stuck
 #[test]
 fn strays_and_orphans_are_given_back_and_what_a_manifest_names_is_kept() {

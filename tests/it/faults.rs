@@ -14,6 +14,7 @@ use crate::support::{attribute, eventually};
 mod registry;
 mod room;
 mod silent;
+mod tools;
 
 /// What can fail, and on what.
 const FAULTS: [(Op, &str); 21] = [

@@ -78,6 +78,8 @@ fn what_can_be_mended_is_mended_and_loses_nothing() {
     fs::create_dir_all(&orphan).expect("a folder");
     fs::write(orphan.join(format!("ab{}", "0".repeat(62))), "nobody's").expect("an orphan");
     fs::write(store.join("staging/x"), "nobody's").expect("a stray");
+    let stray = "5b8e1f4a-2222-4c3d-9e4f-abcdef012345";
+    fs::write(store.join("staging").join(stray), "nobody's").expect("a stray");
     fs::remove_file(&manifest).expect("gone");
     fs::write(&other, "{\"half\": ").expect("cut short");
     fs::write(manifest.with_extension("json.new"), "{\"half\": ").expect("half a manifest");
@@ -91,6 +93,7 @@ fn what_can_be_mended_is_mended_and_loses_nothing() {
         "counts",
         "content ab00",
         "staging/x belonged to no image",
+        &format!("staging/{stray} belonged to no image"),
         "was not there",
         "could not be read",
         "half a manifest",
@@ -113,6 +116,15 @@ fn what_can_be_mended_is_mended_and_loses_nothing() {
     fs::write(&manifest, format!("{}{digest}{}", &text[..at], &text[at + 64..])).expect("other");
     let (said, is_whole) = fsck(&sandbox, &[]);
     assert!(is_whole && said.contains("named other content"), "{said}");
+    assert_eq!(fs::read_to_string(&manifest).expect("text"), text);
+    // One that says something else of it, and all of them as an earlier version wrote them.
+    fs::write(&manifest, text.replace("\"a\"", "\"z\"")).expect("another name");
+    let (said, is_whole) = fsck(&sandbox, &[]);
+    assert!(is_whole && said.contains("said something else"), "{said}");
+    assert_eq!(fs::read_to_string(&manifest).expect("text"), text);
+    sandbox.ok("sed -i 's/\"version\": [0-9]*/\"version\": 1/' $S/manifests/*.json");
+    let (said, is_whole) = fsck(&sandbox, &[]);
+    assert!(is_whole && said.contains("3 manifests were of an older version"), "{said}");
     assert_eq!(fs::read_to_string(&manifest).expect("text"), text);
     for stranger in ["blobs/mine", "manifests/mine"] {
         fs::write(store.join(stranger), "mine").expect("somebody's");
@@ -146,8 +158,12 @@ fn damage_is_told_and_withheld_and_a_whole_copy_heals_it() {
     );
     let (said, is_whole) = fsck(&sandbox, &[]);
     assert!(!is_whole && said.contains("3 faults remain"), "{said}");
-    for name in ["(a)", "(b)", "(c)"] {
-        assert!(said.contains(name), "{said}");
+    for fault in [
+        "(a): damaged: its data is not what was sealed",
+        "(b): damaged: its data has 1000 bytes and had 200000",
+        "(c): damaged",
+    ] {
+        assert!(said.contains(fault), "{said}");
     }
     sandbox.mount();
     assert_eq!(sandbox.names("deactivated"), ["a", "b", "c"]);
@@ -170,9 +186,9 @@ fn described(sandbox: &Sandbox, folder: &str) -> String {
 fn a_registry_that_is_lost_is_made_again_from_the_manifests() {
     let sandbox = sandbox();
     sandbox.ok(&format!(
-        "chmod 640 $M/active/b; chown {ALICE} $M/active/b; mv $M/active/b '$M/active/b c'
-         echo w > $M/active/w; mv $M/active/w $M/deactivated/; setfattr -n user.sps.property.k -v v '$M/active/b c'
-         getfattr -n user.sps.md5 $M/active/a; qemu-img create -q -f qcow2 $M/active/q 5M"
+        "chmod 640 $M/active/b; chown {ALICE} $M/active/b; mv $M/active/b $M/active/'b c'
+         echo w > $M/active/w; mv $M/active/w $M/deactivated/; setfattr -n user.sps.property.k -v v $M/active/'b c'
+         until getfattr -n user.sps.md5 $M/active/a 2> /dev/null; do sleep 0.02; done; qemu-img create -q -f qcow2 $M/active/q 5M"
     ));
     let before =
         ["active", "deactivated", "pending_delete"].map(|folder| described(&sandbox, folder));
@@ -189,7 +205,7 @@ fn a_registry_that_is_lost_is_made_again_from_the_manifests() {
     let after =
         ["active", "deactivated", "pending_delete"].map(|folder| described(&sandbox, folder));
     assert_eq!(after, before);
-    sandbox.ok("cmp $F/a $M/active/a; cmp $F/b '$M/active/b c'; mv $M/pending_delete/t $M/active/; cat $M/active/t");
+    sandbox.ok("cmp $F/a $M/active/a; cmp $F/b $M/active/'b c'; mv $M/pending_delete/t $M/active/; cat $M/active/t");
 }
 
 // semantics: manifest-follows
@@ -249,6 +265,25 @@ fn what_an_older_registry_does_not_know_is_never_removed_though_its_content_is_k
     );
     assert_eq!(sandbox.attribute("active/a", "tags").as_deref(), Some("later"));
     sandbox.ok("cmp $F/a $M/active/copy");
+}
+
+// semantics: older-registry
+#[test]
+fn of_what_an_older_registry_has_otherwise_those_that_left_a_name_come_first() {
+    let sandbox = sandbox();
+    sandbox.ok("cp $F/b $M/active/later; rm $M/active/later");
+    let saved = save_registry(&sandbox);
+    sandbox.ok("rm $M/active/a; mv $M/pending_delete/later $M/active/a");
+    sandbox.umount();
+    put_back(&sandbox, &saved);
+    let (said, is_whole) = fsck(&sandbox, &["--rebuild"]);
+    assert!(is_whole, "{said}");
+    sandbox.mount();
+    assert_eq!(
+        sandbox.tree(),
+        ["active/a", "active/b", "pending_delete/a", "pending_delete/t"].map(str::to_owned)
+    );
+    sandbox.ok("cmp $F/b $M/active/a");
 }
 
 fn copy_registry(store: &Path, to: &Path) {
@@ -318,6 +353,28 @@ fn data_that_no_manifest_names_is_kept_when_the_registry_is_lost() {
     assert_eq!(data, right);
     sandbox
         .ok("test \"$(cat $M/uploading/recovered-*)\" = work; mv $M/pending_delete/t $M/active/");
+}
+
+// semantics: rebuild-keeps rebuild-damage
+#[test]
+fn damaged_data_of_which_nobody_knows_whose_it_was_is_what_its_name_says() {
+    let sandbox = sandbox();
+    let digest = sandbox.attribute("active/a", "blake3").expect("a digest");
+    let (blob, manifest) = (blob(&sandbox, "a"), manifest_of(&sandbox, "active/a"));
+    sandbox.umount();
+    lose_registry(&sandbox);
+    fs::remove_file(&manifest).expect("gone");
+    let mut bytes = fs::read(&blob).expect("data");
+    bytes[50_000] ^= 1;
+    fs::remove_file(&blob).expect("gone");
+    fs::write(&blob, bytes).expect("damaged");
+    let (said, is_whole) = fsck(&sandbox, &["--rebuild"]);
+    assert!(!is_whole && said.contains("damaged: its data is not what was sealed"), "{said}");
+    sandbox.mount();
+    let found = sandbox.names("deactivated").pop().expect("an image");
+    assert_eq!(sandbox.attribute(&format!("deactivated/{found}"), "blake3"), Some(digest));
+    // Its whole copy heals it, as it is of the same content.
+    sandbox.ok(&format!("cp $F/a $M/active/a; cmp $F/a $M/deactivated/{found}"));
 }
 
 // semantics: rebuild-damage
@@ -415,6 +472,65 @@ fn what_a_daemon_left_half_done_is_settled_and_told() {
     assert_eq!(fsck(&sandbox, &[]), ("the store is whole\n".into(), true));
     sandbox.mount();
     sandbox.ok("cmp $F/x $M/active/x");
+}
+
+// semantics: fsck-settles
+#[test]
+fn an_import_that_goes_on_at_the_next_mount_is_nothing_half_done() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("truncate -s 30G $M/uploading/big; mv $M/uploading/big $M/active/");
+    assert_eq!(sandbox.names("importing"), ["big"]);
+    sandbox.kill_daemon();
+    assert_eq!(fsck(&sandbox, &[]), ("the store is whole\n".into(), true));
+    sandbox.recover();
+    sandbox.ok("rm $M/importing/big");
+}
+
+// semantics: fsck-settles
+#[test]
+fn an_upload_of_which_there_is_no_data_is_told_and_killed() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("touch $M/queued/q");
+    sandbox.umount();
+    sql(&sandbox, "UPDATE images SET status = 'saving' WHERE name = 'q'");
+    let (said, is_whole) = fsck(&sandbox, &[]);
+    assert!(is_whole && said.contains("(q) was saving: it is killed"), "{said}");
+    assert_eq!(fsck(&sandbox, &[]), ("the store is whole\n".into(), true));
+    sandbox.mount();
+    assert_eq!(sandbox.tree(), ["killed/q"]);
+}
+
+// semantics: manifest-follows
+#[test]
+fn what_was_changed_last_is_in_the_manifests_when_a_mount_has_ended() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("for i in {1..300}; do echo $i > $M/active/$i; done");
+    sandbox.ok("python3 -c 'import os
+for i in range(1, 301):
+    os.setxattr(os.environ[\"M\"] + f\"/active/{i}\", \"user.sps.tags\", b\"later\")'");
+    sandbox.umount();
+    let manifests = sandbox.store().join("manifests");
+    for name in names_in(&manifests) {
+        let text = fs::read_to_string(manifests.join(&name)).expect("text");
+        assert!(text.contains("later"), "{name}: {text}");
+    }
+    assert_eq!(names_in(&manifests).len(), 300);
+}
+
+// semantics: never-stuck
+#[test]
+fn data_of_nobody_goes_though_the_manifest_of_an_image_that_is_known_can_t_be_read() {
+    let sandbox = sandbox();
+    let manifest = manifest_of(&sandbox, "active/a");
+    sandbox.umount();
+    fs::write(&manifest, "{\"half\": ").expect("cut short");
+    let orphan = sandbox.store().join("blobs/ab").join(format!("ab{}", "0".repeat(62)));
+    fs::create_dir_all(orphan.parent().expect("a folder")).expect("a folder");
+    fs::write(&orphan, "nobody's").expect("an orphan");
+    sandbox.mount();
+    crate::support::eventually("it goes", || !orphan.exists());
+    assert!(!sandbox.log().contains("They are kept"), "{}", sandbox.log());
+    sandbox.ok("cmp $F/a $M/active/a");
 }
 
 // semantics: fsck-whole

@@ -98,11 +98,13 @@ fn a_copy_of_a_whole_image_copies_nothing_and_is_an_image_of_its_own() {
 fn a_copy_that_becomes_something_else_is_what_was_written() {
     let sandbox = Sandbox::new();
     sandbox.source("x", 3_000_000);
-    sandbox.ok("cp $F/x $M/active/x");
+    sandbox.source("y", 4_000_000);
+    sandbox.ok("cp $F/x $F/y $M/active/");
     let script = "python3 -c '
 import os
 m, f = os.environ[\"M\"], os.environ[\"F\"]
 data = open(f + \"/x\", \"rb\").read()
+other = open(f + \"/y\", \"rb\").read()
 def make(name, work):
     a = os.open(m + \"/active/x\", os.O_RDONLY)
     b = os.open(m + \"/active/\" + name, os.O_RDWR | os.O_CREAT, 0o644)
@@ -137,18 +139,50 @@ def moved(a, b):
     os.pwrite(b, b\"z\" * 4096, 0)
     os.copy_file_range(a, b, 4096, 0, 2048)
     return b\"z\" * 2048 + data[:4096]
+def shifted(a, b):
+    os.copy_file_range(a, b, len(data), 0, 4096)
+    return bytes(4096) + data
+def under(a, b):
+    os.pwrite(b, b\"z\" * 10, len(data) + 5)
+    os.copy_file_range(a, b, len(data), 0, 0)
+    return data + bytes(5) + b\"z\" * 10
+def joined(a, b):
+    whole(a, b)
+    c = os.open(m + \"/active/y\", os.O_RDONLY)
+    os.copy_file_range(c, b, 1000000, len(data), len(data))
+    os.close(c)
+    return data + other[len(data):]
 def removed(a, b):
     whole(a, b)
     os.unlink(m + \"/active/x\")
     os.unlink(m + \"/pending_delete/x\")
     return data
-for work in (patched, longer, shorter, part, pieces, moved, removed):
+for work in (patched, longer, shorter, part, pieces, moved, shifted, under, joined, removed):
     make(work.__name__, work)
 '";
     sandbox.ok(script);
     assert!(sandbox.tree().iter().all(|path| !path.starts_with("killed/")), "{:?}", sandbox.tree());
     sandbox.umount();
     sandbox.audit();
+}
+
+// semantics: copy-refers
+#[test]
+fn a_copy_of_the_first_part_of_a_large_image_is_that_part() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("truncate -s 4200M $F/large; printf begin | dd of=$F/large conv=notrunc status=none
+                printf end >> $F/large; cp --sparse=always $F/large $M/active/large");
+    let length: u64 = (4 << 30) - (64 << 10);
+    let script = format!(
+        "python3 -c 'import os
+m = os.environ[\"M\"]
+a, b = os.open(m + \"/active/large\", os.O_RDONLY), os.open(m + \"/active/part\", os.O_WRONLY | os.O_CREAT)
+print(os.copy_file_range(a, b, {length}, 0, 0))
+os.close(b)'"
+    );
+    let copied: u64 = sandbox.ok(&script).trim().parse().expect("a number");
+    assert_eq!(fs::metadata(sandbox.path("active/part")).expect("active").len(), copied);
+    sandbox.ok("test $(head -c 5 $M/active/part) = begin");
 }
 
 // semantics: names-fresh

@@ -340,6 +340,10 @@ fn a_full_disk_takes_no_staged_data_away_and_lets_nothing_torn_in() {
     let mut bytes = fs::read(sandbox.file("x")).expect("the source");
     bytes[5] = b'!';
     assert!(fs::read(sandbox.path("uploading/a")).expect("still there") == bytes);
+    // What one had before a write found no room is still there.
+    sandbox.ok("cp $F/x $M/uploading/p");
+    sandbox.fails("head -c 60000000 /dev/urandom >> $M/uploading/p", "No space left");
+    sandbox.ok("cmp -n 4000000 $F/x $M/uploading/p; rm $M/uploading/p $M/deleted/p");
     // A write that failed fails the close, and what is torn is not taken in until it is written anew.
     let output = sandbox.bash("head -c 60000000 /dev/zero > $M/uploading/t");
     assert!(!output.status.success(), "{}", text(&output));

@@ -113,7 +113,7 @@ fn damage_is_found_and_withheld_from_all_who_have_it_and_a_new_copy_mends_it() {
     assert_eq!(task["result"]["damaged"], 1, "{task}");
     assert_eq!(sandbox.tree(), ["deactivated/a", "deactivated/b", "pending_delete/t"]);
     let message = sandbox.attribute("deactivated/a", "message").expect("a reason");
-    assert!(message.contains("damaged"), "{message}");
+    assert_eq!(message, "damaged: its data is not what was sealed");
     // What was in the trash comes back withheld.
     sandbox.fails("mv $M/pending_delete/t $M/active/", "not permitted");
     sandbox.ok("mv $M/pending_delete/t $M/deactivated/");
@@ -122,7 +122,13 @@ fn damage_is_found_and_withheld_from_all_who_have_it_and_a_new_copy_mends_it() {
     order(&sandbox, "again", r#"{"type": "verify"}"#);
     assert_eq!(ended(&sandbox, "again")["result"]["damaged"], 0);
     sandbox.ok("mv $M/deactivated/a $M/active/; cmp $F/x $M/active/a");
-    // Data that is gone altogether.
+    // Data that is cut short, and data that is gone altogether.
+    sandbox.ok("for f in $S/blobs/*/*; do chmod 600 $f; truncate -s 1000 $f; chmod 400 $f; done");
+    order(&sandbox, "short", r#"{"type": "verify", "input": {"image": "a"}}"#);
+    assert_eq!(ended(&sandbox, "short")["result"]["damaged"], 1);
+    let message = sandbox.attribute("deactivated/a", "message").expect("a reason");
+    assert_eq!(message, "damaged: its data has 1000 bytes and had 200000");
+    sandbox.ok("cp $F/x $M/active/newer; mv $M/deactivated/a $M/active/a; cmp $F/x $M/active/a");
     sandbox.ok("rm $S/blobs/*/*");
     order(&sandbox, "gone", r#"{"type": "verify", "input": {"image": "a"}}"#);
     assert_eq!(ended(&sandbox, "gone")["result"]["damaged"], 1);

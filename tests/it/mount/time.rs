@@ -77,17 +77,25 @@ fn an_upload_that_nobody_writes_to_is_killed_after_the_stall_time() {
     // One that goes on is left alone.
     let slow = "exec 3>$M/active/slow; for i in {1..10}; do echo $i >&3; read -t 0.5 < <(sleep 9); done; exec 3>&-";
     let mut slow = sandbox.bash_command(slow).spawn().expect("a writer");
+    eventually("it has begun", || {
+        fs::metadata(sandbox.path("saving/slow")).is_ok_and(|found| found.len() > 0)
+    });
+    let began = Instant::now();
+    // So are one that has not begun, and one that nobody waits for.
     let output = sandbox.bash(
-        "exec 3>$M/active/x; echo part >&3
-        until test -e $M/killed/x; do read -t 0.05 < <(sleep 9); done; echo more >&3",
+        "exec 3>$M/active/x 4>$M/active/late 5>$M/uploading/idle; echo part >&3; echo work >&5
+        until test -e $M/killed/x; do read -t 0.05 < <(sleep 9); done; sleep 0.5
+        echo late >&4 && echo more >&5 && exec 4>&- 5>&- || exit; ! echo more >&3",
     );
+    assert!(began.elapsed() > Duration::from_secs(3), "it was killed too early");
     assert!(text(&output).contains("Operation canceled"), "{}", text(&output));
     let message = sandbox.attribute("killed/x", "message").expect("a reason");
     assert!(message.contains("nothing was written for 3 s"), "{message}");
     assert!(slow.wait().expect("ended").success());
     // It was closed well, and is kept though the sleepers have it open for longer than the stall time.
-    eventually("the last of them ends", || sandbox.names("active") == ["slow"]);
-    assert_eq!(sandbox.tree(), ["active/slow", "killed/x"]);
+    eventually("the last of them ends", || sandbox.names("active") == ["late", "slow"]);
+    assert_eq!(sandbox.tree(), ["active/late", "active/slow", "killed/x", "uploading/idle"]);
+    assert_eq!(sandbox.ok("cat $M/uploading/idle"), "work\nmore\n");
     sandbox.umount();
     sandbox.audit();
 }
