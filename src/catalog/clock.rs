@@ -42,7 +42,11 @@ impl TimeSource for SystemTimeSource {
 /// The present by the clock on the wall.
 #[must_use]
 pub fn now() -> Timestamp {
-    let nanoseconds = match SystemTime::now().duration_since(UNIX_EPOCH) {
+    timestamp(SystemTime::now())
+}
+
+fn timestamp(time: SystemTime) -> Timestamp {
+    let nanoseconds = match time.duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
         Err(before) => {
             i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanoseconds| -nanoseconds)
@@ -90,6 +94,14 @@ impl StoreClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_before_1970_is_below_zero() {
+        let second = Duration::from_secs(1);
+        let at = |time: Option<SystemTime>| time.map(timestamp).map(Timestamp::as_nanoseconds);
+        assert_eq!(at(UNIX_EPOCH.checked_sub(second)), Some(-1_000_000_000));
+        assert_eq!(at(UNIX_EPOCH.checked_add(second)), Some(1_000_000_000));
+    }
 
     struct Fixed(i64, u64);
 

@@ -183,6 +183,44 @@ fn what_was_closed_is_in_a_copy_and_what_is_under_way_is_cut_off() {
     sandbox.audit();
 }
 
+// semantics: backup-closed backup-in-flight
+#[test]
+fn an_import_that_is_sealed_and_has_no_name_yet_is_copied_and_one_without_data_is_cut_off() {
+    for has_data in [true, false] {
+        let sandbox = Sandbox::unmounted(&[]);
+        sandbox.source("x", 300_000);
+        assert!(sandbox.mount_failing_at("import.sealed"));
+        sandbox.bash("cp $F/x $M/uploading/x; mv $M/uploading/x $M/active/ 2>/dev/null");
+        sandbox.wait_for_daemons_end();
+        if !has_data {
+            sandbox.ok("rm $S/staging/*");
+        }
+        let (said, is_done) = backup(&sandbox, "copy");
+        let images = format!("{} images", u32::from(has_data));
+        assert!(is_done && said.contains(&images), "{said}");
+        sandbox.ok("umount -l $M; rm -r $S; mv $F/copy $S");
+        sandbox.mount();
+        if has_data {
+            sandbox.ok("settled; cmp $F/x $M/active/x");
+        }
+        assert_eq!(sandbox.names("active").len(), usize::from(has_data));
+        sandbox.umount();
+        sandbox.audit();
+    }
+}
+
+// semantics: backup-refused
+#[test]
+fn a_copy_for_which_there_is_no_room_is_none_also_where_it_is_staged_data_that_has_none() {
+    let sandbox = Sandbox::new();
+    sandbox.ok("head -c 4M /dev/urandom > $M/uploading/x; mkdir $F/small; mount -t tmpfs -o size=2M none $F/small");
+    let (said, is_done) = backup(&sandbox, "small/copy");
+    let left = sandbox.bash("ls $F/small/copy/sps.db");
+    sandbox.ok("umount $F/small");
+    assert!(!is_done && said.contains("No space left"), "{said}");
+    assert!(!left.status.success(), "a half copy is no store");
+}
+
 // semantics: backup-owner
 #[test]
 fn a_copy_is_its_store_s_owner_s_and_a_store_that_can_t_be_written_can_be_copied() {

@@ -33,6 +33,14 @@ os.close(f)'",
     }
     assert_eq!(sandbox.names("active"), ["fits"]);
     sandbox.fails("cp $F/large $M/uploading/u", "File too large");
+    // A part of one that is copied far into another counts by where it ends.
+    sandbox.ok("python3 -c '
+import os
+a = os.open(os.environ[\"M\"] + \"/active/fits\", os.O_RDONLY)
+b = os.open(os.environ[\"M\"] + \"/active/part\", os.O_WRONLY | os.O_CREAT)
+assert os.copy_file_range(a, b, 5000, 0, 900000) == 5000
+os.close(b)'");
+    assert_eq!(fs::metadata(sandbox.path("active/part")).expect("active").len(), 905_000);
 }
 
 // semantics: quota-exact
@@ -140,6 +148,7 @@ fn an_image_that_never_fits_ends_at_the_write_that_says_so_and_one_that_just_fit
         std::io::Write::write_all(&mut file, &vec![1; (1 << 20) + 1]).expect_err("too long");
     assert_eq!(error.raw_os_error(), Some(libc::EDQUOT));
     drop(file);
+    sandbox.ok("truncate -s 1M $M/active/z; test -e $M/active/z; rm $M/active/z $M/pending_delete/z $M/deleted/z");
     sandbox.ok("head -c 1M /dev/urandom > $M/active/y");
     eventually("both are decided", || sandbox.tree() == ["active/y", "killed/x"]);
 }
