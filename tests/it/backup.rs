@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::{ALICE, Sandbox, run, text};
+use crate::support::{ALICE, Sandbox, count_files, run, text};
 
 fn backup(sandbox: &Sandbox, to: &str) -> (String, bool) {
     let mut command = sandbox.sps();
@@ -212,13 +213,43 @@ fn an_import_that_is_sealed_and_has_no_name_yet_is_copied_and_one_without_data_i
 // semantics: backup-refused
 #[test]
 fn a_copy_for_which_there_is_no_room_is_none_also_where_it_is_staged_data_that_has_none() {
+    for folder in ["uploading", "active"] {
+        let sandbox = Sandbox::new();
+        sandbox.ok(&format!(
+            "head -c 4M /dev/urandom > $M/{folder}/x; mkdir $F/small; mount -t tmpfs -o size=2M none $F/small"
+        ));
+        let (said, is_done) = backup(&sandbox, "small/copy");
+        let left = sandbox.bash("ls $F/small/copy/sps.db");
+        sandbox.ok("umount $F/small");
+        assert!(!is_done && said.contains("No space left"), "{folder}: {said}");
+        assert!(!left.status.success(), "a half copy is no store");
+    }
+}
+
+// semantics: backup-under-load
+#[test]
+fn what_is_purged_while_it_is_copied_is_told_and_no_fault() {
     let sandbox = Sandbox::new();
-    sandbox.ok("head -c 4M /dev/urandom > $M/uploading/x; mkdir $F/small; mount -t tmpfs -o size=2M none $F/small");
-    let (said, is_done) = backup(&sandbox, "small/copy");
-    let left = sandbox.bash("ls $F/small/copy/sps.db");
-    sandbox.ok("umount $F/small");
-    assert!(!is_done && said.contains("No space left"), "{said}");
-    assert!(!left.status.success(), "a half copy is no store");
+    sandbox.ok("for i in {100..399}; do echo $i > $M/active/$i; done");
+    let mut command = sandbox.sps();
+    command.args(["backup", "--json", "--store"]).arg(sandbox.store()).arg(sandbox.file("copy"));
+    let copying = command.stdout(Stdio::piped()).spawn().expect("a backup");
+    // It stands still after the first ones.
+    let blobs = sandbox.file("copy/blobs");
+    crate::support::eventually("it has begun", || count_files(&blobs) > 0);
+    crate::support::signal(copying.id() as i32, "STOP");
+    sandbox.ok("rm $M/active/*; rm $M/pending_delete/*");
+    sandbox.wait_for_reclaim(0);
+    crate::support::signal(copying.id() as i32, "CONT");
+    let output = copying.wait_with_output().expect("ended");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(output.status.success(), "{report}");
+    let count = |key: &str| report[key].as_u64().expect("a number");
+    assert!(count("purged") > 0 && count("images") > 0, "{report}");
+    assert_eq!(count("purged") + count("images"), 300, "{report}");
+    assert_eq!(report["damaged"], 0);
+    restore(&sandbox, "copy");
+    assert_eq!(sandbox.names("active").len() as u64, count("images"));
 }
 
 // semantics: backup-owner

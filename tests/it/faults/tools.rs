@@ -35,6 +35,23 @@ fn data_that_can_t_be_opened_for_now_is_no_damage_when_the_registry_is_made_agai
     machine.audit();
 }
 
+// semantics: verify-damage
+#[test]
+fn data_that_can_t_be_opened_for_now_is_no_damage_to_verify() {
+    let mut machine = Machine::boot(base(), &[]);
+    machine.disk.fail(Op::Open, "/blobs/", When::Always, libc::EACCES);
+    let verify = |machine: &Machine| {
+        run(Command::new(env!("CARGO_BIN_EXE_sps")).arg("verify").arg(machine.root()))
+    };
+    let output = verify(&machine);
+    assert!(!output.status.success(), "{}", text(&output));
+    assert!(machine.disk.heal() > 0, "it was not met");
+    assert!(verify(&machine).status.success());
+    is(&machine, "active/kept", &[Some("kept")]);
+    machine.stop();
+    machine.audit();
+}
+
 // semantics: backup-in-flight
 #[test]
 fn what_is_staged_and_can_t_be_read_does_not_keep_a_copy_from_being_made() {

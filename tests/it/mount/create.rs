@@ -92,6 +92,15 @@ fn a_size_set_to_zero_makes_an_active_image_of_no_bytes() {
                    os.O_CREAT | os.O_WRONLY); os.ftruncate(f, 0); os._exit(3)'";
     assert!(!sandbox.bash(failing).status.success());
     assert_eq!(sandbox.names("queued"), ["d"]);
+    // Nor one that fails after another, which had it from him, has closed it well.
+    let failing =
+        "python3 -c 'import os; f = os.open(os.environ[\"M\"] + \"/queued/d\", os.O_WRONLY)
+os.ftruncate(f, 0)
+child = os.fork()
+if child == 0: os.close(f); os._exit(0)
+os.waitpid(child, 0); os._exit(3)'";
+    assert!(!sandbox.bash(failing).status.success());
+    assert_eq!(sandbox.names("queued"), ["d"]);
     // Data that comes after the truncation counts.
     sandbox.ok("exec 3>$M/active/e; truncate -s 0 /dev/fd/3; echo data >&3; exec 3>&-");
     assert_eq!(fs::read(sandbox.path("active/e")).expect("readable"), b"data\n");

@@ -149,6 +149,14 @@ fn an_image_that_never_fits_ends_at_the_write_that_says_so_and_one_that_just_fit
     assert_eq!(error.raw_os_error(), Some(libc::EDQUOT));
     drop(file);
     sandbox.ok("truncate -s 1M $M/active/z; test -e $M/active/z; rm $M/active/z $M/pending_delete/z $M/deleted/z");
-    sandbox.ok("head -c 1M /dev/urandom > $M/active/y");
-    eventually("both are decided", || sandbox.tree() == ["active/y", "killed/x"]);
+    sandbox.ok("head -c 600K /dev/urandom > $M/active/y");
+    // One that would fit alone is told at the first write that does not.
+    let mut file = std::fs::File::create(sandbox.path("active/late")).expect("new");
+    let error = std::io::Write::write_all(&mut file, &vec![1; 600 << 10]).expect_err("no room");
+    assert_eq!(error.raw_os_error(), Some(libc::EDQUOT));
+    drop(file);
+    sandbox.ok("head -c 424K /dev/urandom > $M/active/z");
+    eventually("all are decided", || {
+        sandbox.tree() == ["active/y", "active/z", "killed/late", "killed/x"]
+    });
 }
