@@ -13,6 +13,7 @@ mod arguments;
 mod backup;
 mod bench;
 mod doctor;
+mod each;
 mod fsck;
 mod helper;
 mod import;

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use super::umount;
-use crate::lifecycle::Status;
+use crate::lifecycle::{Status, TaskStatus};
 
 /// An image store that is used with cp, ls, mv and rm.
 #[derive(Debug, Parser)]
@@ -49,7 +50,7 @@ pub(super) enum Command {
     /// Copy an image out, and check its digest.
     #[command(after_help = "Example:\n  sps pull /mnt/sps/active/debian-12.qcow2 .")]
     Pull(PullArguments),
-    /// Bring a removed image back to where it was.
+    /// Bring removed images back to where they were.
     #[command(after_help = "Example:\n  sps restore /mnt/sps/pending_delete/debian-12.qcow2")]
     Restore(RestoreArguments),
     /// Have the daemon take in a file below a location_root.
@@ -62,7 +63,7 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  sps scrub /mnt/sps")]
     Scrub(ScrubArguments),
     /// List tasks, with what came of them.
-    #[command(after_help = "Example:\n  sps tasks /mnt/sps")]
+    #[command(after_help = "Example:\n  sps tasks --status failure /mnt/sps")]
     Tasks(TasksArguments),
     /// Tell what happens, as it happens.
     #[command(after_help = "Example:\n  sps watch /mnt/sps")]
@@ -125,8 +126,9 @@ pub(super) struct RestoreArguments {
     /// Machine-readable output.
     #[arg(long)]
     pub(super) json: bool,
-    /// An image in pending_delete.
-    pub(super) path: PathBuf,
+    /// Images in pending_delete.
+    #[arg(required = true, value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -166,6 +168,9 @@ pub(super) struct ScrubArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct TasksArguments {
+    /// Only tasks of this status.
+    #[arg(long, value_name = "STATUS", value_parser = one_of(TaskStatus::ALL.map(TaskStatus::name), TaskStatus::from_name))]
+    pub(super) status: Option<TaskStatus>,
     /// Machine-readable output.
     #[arg(long)]
     pub(super) json: bool,
@@ -296,7 +301,7 @@ pub(super) struct UmountArguments {
 #[derive(Debug, Args)]
 pub(super) struct LsArguments {
     /// Only images of this status.
-    #[arg(long, value_name = "STATUS", value_parser = status)]
+    #[arg(long, value_name = "STATUS", value_parser = one_of(Status::ALL.map(Status::name), Status::from_name))]
     pub(super) status: Option<Status>,
     /// Machine-readable output.
     #[arg(long)]
@@ -314,9 +319,10 @@ pub(super) struct ShowArguments {
     pub(super) path: PathBuf,
 }
 
-fn status(name: &str) -> std::result::Result<Status, String> {
-    Status::from_name(name).ok_or_else(|| {
-        let names: Vec<&str> = Status::ALL.into_iter().map(Status::name).collect();
-        format!("the statuses are {}", names.join(", "))
-    })
+/// What is one of a few names.
+fn one_of<const N: usize, T: Clone + Send + Sync + 'static>(
+    names: [&'static str; N],
+    from_name: fn(&str) -> Option<T>,
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(names).try_map(move |name| from_name(&name).ok_or("unknown"))
 }

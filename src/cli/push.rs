@@ -9,9 +9,10 @@ use rustix::fs::{FlockOperation, XattrFlags};
 use serde::Serialize;
 
 use super::arguments::PushArguments;
+use super::each::each;
+use super::mounts;
 use super::transfer::Transfer;
 use super::view::{PREFIX, View, attribute};
-use super::{mounts, print, print_json};
 use crate::error::{Error, Result};
 use crate::image::Digest;
 use crate::lifecycle::Status;
@@ -45,40 +46,10 @@ pub(super) fn run(arguments: &PushArguments) -> Result<()> {
     if arguments.name.is_some() && arguments.files.len() > 1 {
         return Err(Error::Usage("--name is for one file".into()));
     }
-    let mut all = Vec::new();
-    let mut outcome = Ok(());
-    for file in &arguments.files {
-        match named(file, arguments.name.as_deref()).and_then(|name| push(&root, file, &name)) {
-            Ok(pushed) => {
-                if !arguments.json {
-                    let path = root.join(&pushed.status).join(&pushed.name);
-                    print(&format!(
-                        "{}  {}  {}\n",
-                        plain(&path.display().to_string()),
-                        bytes(pushed.size),
-                        pushed.blake3
-                    ))?;
-                }
-                all.push(pushed);
-            }
-            Err(error) => {
-                if outcome.is_err() || arguments.files.len() > 1 {
-                    eprintln!(
-                        "sps: {}: {}",
-                        plain(&file.display().to_string()),
-                        plain(&error.to_string())
-                    );
-                }
-                outcome = outcome.and(Err(error));
-            }
-        }
-    }
-    if arguments.json {
-        print_json(&all)?;
-    }
-    outcome.map_err(|error| match arguments.files.len() {
-        1 => error,
-        count => Error::Rejected(format!("{} of {count} files were not pushed", count - all.len())),
+    let work = |file: &Path| push(&root, file, &named(file, arguments.name.as_deref())?);
+    each(&arguments.files, arguments.json, "files were not pushed", work, |pushed| {
+        let path = root.join(&pushed.status).join(&pushed.name).display().to_string();
+        format!("{}  {}  {}\n", plain(&path), bytes(pushed.size), pushed.blake3)
     })
 }
 

@@ -23,7 +23,8 @@ struct Named {
 pub(super) fn run(arguments: &TasksArguments) -> Result<()> {
     let root = mounts::chosen(arguments.mountpoint.as_deref())?;
     let mut tasks = Vec::new();
-    for status in TaskStatus::ALL {
+    let is_asked_for = |status: &TaskStatus| arguments.status.is_none_or(|only| only == *status);
+    for status in TaskStatus::ALL.into_iter().filter(is_asked_for) {
         tasks.append(&mut listed(&root.join("tasks").join(status.name()))?);
     }
     if arguments.json {

@@ -41,11 +41,16 @@ fn restore_brings_back_what_was_removed_to_where_it_was() {
     // Back to yesterday's.
     sandbox.ok("mv $M/deactivated/x $M/active/; cp $F/y $M/active/x");
     let said = json(&sandbox.ok("$SPS restore --json $M/pending_delete/x"));
-    assert_eq!(said["replaced"], true);
+    assert_eq!(said[0]["replaced"], true);
     sandbox.ok("cmp $F/x $M/active/x; test -e $M/pending_delete/x");
     sandbox.fails("$SPS restore $M/active/x", "was not removed");
     sandbox.fails("$SPS restore $M/pending_delete/none", "No such file");
     sandbox.fails("$SPS restore $F/x", "not in a mount");
+    // Several, of which one that fails does not keep the others.
+    sandbox.ok("cp $F/y $M/active/y; cp $F/y $M/active/z; rm $M/active/y $M/active/z");
+    let several = "$SPS restore $M/pending_delete/y $M/pending_delete/none $M/pending_delete/z";
+    sandbox.fails(several, "1 of 3 images were not restored");
+    assert_eq!(sandbox.names("active"), ["x", "y", "z"]);
 }
 
 #[test]
@@ -73,6 +78,14 @@ fn import_verify_scrub_and_tasks_do_and_tell_what_tasks_do() {
         assert!(kinds.contains(&kind), "{kinds:?}");
     }
     assert!(sandbox.ok("$SPS tasks $M").contains("success"));
+    let of = |status: &str| {
+        let only = json(&sandbox.ok(&format!("$SPS tasks --json --status {status} $M")));
+        let only = only.as_array().expect("tasks").clone();
+        assert!(!only.is_empty() && only.iter().all(|task| task["status"] == status), "{only:?}");
+        only.len()
+    };
+    assert_eq!(of("success") + of("failure"), kinds.len());
+    sandbox.fails("$SPS tasks --status over $M", "pending, processing, success, failure");
     let blob =
         sandbox.ok("echo $S/blobs/*/$(getfattr --only-values -n user.sps.blake3 $M/active/x)");
     sandbox.ok(&format!("printf z | dd of={} bs=1 seek=7 conv=notrunc status=none", blob.trim()));
