@@ -32,4 +32,5 @@ mod store;
 mod stress;
 mod support;
 mod tidy;
+mod tries;
 mod verbs;

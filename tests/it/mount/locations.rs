@@ -233,3 +233,20 @@ fn what_lies_elsewhere_and_rots_is_found_by_its_digest_and_withheld() {
     // It is not read again, though it looks from outside as it was.
     sandbox.fails("mv $M/deactivated/x $M/active/x && cat $M/active/x", "");
 }
+
+// semantics: verify-damage
+#[test]
+fn what_lies_elsewhere_and_was_changed_or_is_gone_is_counted_and_withheld() {
+    let (sandbox, _) = sandbox();
+    for name in ["changed", "gone", "whole"] {
+        sandbox.source(&format!("lib/{name}"), 30_000);
+        sandbox.ok(&format!("ln -s $F/lib/{name} $M/active/{name}"));
+        has_digest(&sandbox, &format!("active/{name}"));
+    }
+    sandbox.ok("echo more >> $F/lib/changed; rm $F/lib/gone");
+    let said = sandbox.bash("$SPS verify --json $M 2> /dev/null");
+    let report: serde_json::Value = serde_json::from_slice(&said.stdout).expect("JSON");
+    assert_eq!(said.status.code(), Some(1), "{report}");
+    assert_eq!((&report["damaged"], &report["contents"]), (&2.into(), &3.into()), "{report}");
+    assert_eq!(sandbox.tree(), ["active/whole", "deactivated/changed", "deactivated/gone"]);
+}

@@ -359,22 +359,3 @@ fn a_full_disk_takes_no_staged_data_away_and_lets_nothing_torn_in() {
     sandbox.umount();
     sandbox.audit();
 }
-
-// semantics: import-fails
-#[test]
-fn an_import_that_orderly_ends_of_the_mount_interrupt_is_not_counted_as_one_that_kills_it() {
-    let sandbox = Sandbox::new();
-    sandbox.ok("truncate -s 100G $M/uploading/big; mv $M/uploading/big $M/active/");
-    let is_at_work = || sandbox.names("tasks/processing").len() == 1;
-    for _ in 0..4 {
-        eventually("it is being imported", is_at_work);
-        sandbox.remount();
-    }
-    eventually("it is being imported", is_at_work);
-    sandbox.kill_daemon();
-    sandbox.recover();
-    eventually("it is being imported", is_at_work);
-    assert!(sandbox.ok("cat $M/tasks/processing/*").contains("its executor died"));
-    assert_eq!(sandbox.names("importing"), ["big"]);
-    sandbox.ok("rm $M/importing/big");
-}

@@ -198,3 +198,30 @@ fn how_a_writer_ended_is_known_when_its_name_is_no_text() {
     let message = sandbox.attribute("killed/x", "message");
     assert_eq!(message.as_deref(), Some("its writer exited with status 3"));
 }
+
+// semantics: write-after-vote
+#[test]
+fn an_upload_that_fails_after_a_first_close_goes_back_to_be_what_it_was() {
+    let sandbox = Sandbox::with(&["on_failed_upload=queued"]);
+    sandbox.ok("touch $M/queued/x; python3 -c '
+import os, signal
+path = os.environ[\"M\"] + \"/queued/x\"
+f = os.open(path, os.O_WRONLY)
+os.write(f, b\"part\")
+told, tell = os.pipe()
+child = os.fork()
+if child == 0:
+    os.read(told, 1)
+    os.write(f, b\"more\")
+    os.kill(os.getpid(), signal.SIGKILL)
+os.close(f)
+os.write(tell, b\".\")
+os.waitpid(child, 0)'");
+    crate::support::eventually("it has failed", || sandbox.tree() == ["queued/x"]);
+    let message = sandbox.attribute("queued/x", "message").expect("a reason");
+    assert!(message.contains("killed by SIGKILL"), "{message}");
+    // Whoever opens it and writes nothing changes nothing.
+    sandbox.ok("exec 3>> $M/queued/x; exec 3>&-; sleep 0.2; test -e $M/queued/x");
+    sandbox.remount();
+    sandbox.ok("echo whole > $M/queued/x; test \"$(cat $M/active/x)\" = whole");
+}
