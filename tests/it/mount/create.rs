@@ -92,14 +92,21 @@ fn a_size_set_to_zero_makes_an_active_image_of_no_bytes() {
                    os.O_CREAT | os.O_WRONLY); os.ftruncate(f, 0); os._exit(3)'";
     assert!(!sandbox.bash(failing).status.success());
     assert_eq!(sandbox.names("queued"), ["d"]);
-    // Nor one that fails after another, which had it from him, has closed it well.
-    let failing =
-        "python3 -c 'import os; f = os.open(os.environ[\"M\"] + \"/queued/d\", os.O_WRONLY)
+    // Nor one that sets it anew, and fails, after another has closed it well.
+    let failing = "python3 -c 'import os
+f = os.open(os.environ[\"M\"] + \"/queued/d\", os.O_WRONLY)
 os.ftruncate(f, 0)
+told, tell = os.pipe()
 child = os.fork()
-if child == 0: os.close(f); os._exit(0)
-os.waitpid(child, 0); os._exit(3)'";
-    assert!(!sandbox.bash(failing).status.success());
+if child == 0:
+    os.read(told, 1)
+    os.ftruncate(f, 0)
+    os._exit(3)
+os.close(f)
+os.write(tell, b\".\")
+assert os.waitpid(child, 0)[1] == 3 << 8'";
+    sandbox.ok(failing);
+    eventually("it is decided", || sandbox.tree().contains(&"queued/d".to_owned()));
     assert_eq!(sandbox.names("queued"), ["d"]);
     // Data that comes after the truncation counts.
     sandbox.ok("exec 3>$M/active/e; truncate -s 0 /dev/fd/3; echo data >&3; exec 3>&-");
