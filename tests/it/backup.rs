@@ -230,7 +230,7 @@ fn a_copy_for_which_there_is_no_room_is_none_also_where_it_is_staged_data_that_h
 #[test]
 fn what_is_purged_while_it_is_copied_is_told_and_no_fault() {
     let sandbox = Sandbox::new();
-    sandbox.ok("for i in {100..399}; do echo $i > $M/active/$i; done");
+    sandbox.ok("for i in {100..899}; do echo $i > $M/active/$i; done");
     let mut command = sandbox.sps();
     command.args(["backup", "--json", "--store"]).arg(sandbox.store()).arg(sandbox.file("copy"));
     let copying = command.stdout(Stdio::piped()).spawn().expect("a backup");
@@ -246,7 +246,7 @@ fn what_is_purged_while_it_is_copied_is_told_and_no_fault() {
     assert!(output.status.success(), "{report}");
     let count = |key: &str| report[key].as_u64().expect("a number");
     assert!(count("purged") > 0 && count("images") > 0, "{report}");
-    assert_eq!(count("purged") + count("images"), 300, "{report}");
+    assert_eq!(count("purged") + count("images"), 800, "{report}");
     assert_eq!(report["damaged"], 0);
     restore(&sandbox, "copy");
     assert_eq!(sandbox.names("active").len() as u64, count("images"));
