@@ -22,9 +22,9 @@ struct Named {
 /// Runs the command.
 pub(super) fn run(arguments: &TasksArguments) -> Result<()> {
     let root = mounts::chosen(arguments.mountpoint.as_deref())?;
+    let statuses = arguments.status.map_or_else(|| TaskStatus::ALL.to_vec(), |status| vec![status]);
     let mut tasks = Vec::new();
-    let is_asked_for = |status: &TaskStatus| arguments.status.is_none_or(|only| only == *status);
-    for status in TaskStatus::ALL.into_iter().filter(is_asked_for) {
+    for status in statuses {
         tasks.append(&mut listed(&root.join("tasks").join(status.name()))?);
     }
     if arguments.json {

@@ -1,4 +1,4 @@
-//! What tools, and what goes on in the background, do when the disk fails once and no daemon can answer for it.
+//! What the tools, and what goes on in the background, make of a disk that fails.
 
 use std::fs::File;
 use std::io::Write;
