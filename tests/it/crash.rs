@@ -345,7 +345,7 @@ fn a_vote_that_was_being_taken_back_when_the_daemon_ended_counts() {
 fn an_upload_of_content_that_was_found_damaged_before_the_daemon_ended_is_killed() {
     let sandbox = Sandbox::new();
     sandbox.source("x", 100_000);
-    sandbox.ok("cp $F/x $M/active/a");
+    sandbox.ok("cp $F/x $M/active/a; ls $M/active/a");
     let mut file = fs::File::create(sandbox.path("active/b")).expect("created");
     let bytes = fs::read(sandbox.file("x")).expect("read");
     std::io::Write::write_all(&mut file, &bytes).expect("written");

@@ -30,7 +30,8 @@ fn each_status_reads_as_it_promises() {
 #[test]
 fn of_data_that_is_gone_from_below_the_reader_is_told_and_the_log_says_of_which_image() {
     let sandbox = Sandbox::new();
-    sandbox.ok("echo a > $M/active/a; rm $S/blobs/*/*");
+    // Whoever looks waits until it is published.
+    sandbox.ok("echo a > $M/active/a; ls $M/active/a; rm $S/blobs/*/*");
     let id = sandbox.attribute("active/a", "id").expect("an id");
     sandbox.fails("cat $M/active/a", "Input/output error");
     assert!(sandbox.log().contains(&format!("data of image {id}")), "{}", sandbox.log());
