@@ -34,7 +34,8 @@ fn of_data_that_is_gone_from_below_the_reader_is_told_and_the_log_says_of_which_
     sandbox.ok("echo a > $M/active/a; ls $M/active/a; rm $S/blobs/*/*");
     let id = sandbox.attribute("active/a", "id").expect("an id");
     sandbox.fails("cat $M/active/a", "Input/output error");
-    assert!(sandbox.log().contains(&format!("data of image {id}")), "{}", sandbox.log());
+    let told = format!("data of image {id}");
+    crate::support::eventually("the log says it", || sandbox.log().contains(&told));
 }
 
 // semantics: active-immutable
