@@ -110,7 +110,9 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf> {
 
 /// Whether what is mounted there has lost its daemon. Attributes would not tell: the kernel keeps them.
 pub(super) fn is_dead(path: &Path) -> bool {
-    rustix::fs::statvfs(path).err() == Some(rustix::io::Errno::NOTCONN)
+    // What was asked when the daemon died is given up by the kernel; what is asked later is refused.
+    let gone = [rustix::io::Errno::NOTCONN, rustix::io::Errno::CONNABORTED];
+    rustix::fs::statvfs(path).is_err_and(|error| gone.contains(&error))
 }
 
 /// Cuts the connection between the kernel and the daemon of a mount: all that is asked of it fails from then on.

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::{Sandbox, names_in, run, text};
+use crate::support::{Sandbox, eventually, names_in, run, signal, text};
 
 const COMMANDS: [&str; 19] = [
     "mount",
@@ -105,9 +106,20 @@ fn doctor_finds_what_is_wrong_and_says_what_to_do() {
     let store = sandbox.store().display().to_string();
     let row = ["good", "mount", store.as_str(), "on", own.as_str()];
     assert!(words.windows(5).any(|words| words == row), "{words:?}");
+    // It dies while it is asked whether it lives.
+    let pid = sandbox.daemon().expect("a daemon");
+    signal(pid, "STOP");
+    let mut asking = sandbox.sps();
+    asking.args(["doctor", "--json", "--store"]).arg(sandbox.store());
+    let asking = asking.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a doctor");
+    let at = format!("/proc/{}/wchan", asking.id());
+    eventually("it waits", || {
+        std::fs::read_to_string(&at).is_ok_and(|at| at.contains("request_wait_answer"))
+    });
     sandbox.kill_daemon();
-    let (said, status) = doctor(&["--json"]);
-    assert_eq!(status, Some(1));
+    let output = asking.wait_with_output().expect("ended");
+    let (said, status) = (text(&output), output.status.code());
+    assert_eq!(status, Some(1), "{said}");
     let found = read(&said);
     let all = found.as_array().expect("findings");
     let dead = all
