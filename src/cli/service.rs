@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+use super::mounts;
 use crate::error::{Error, Result};
 
 /// Tells that the mount is ready, and from then on that it answers, if that is asked for.
@@ -28,8 +29,7 @@ pub(super) fn stopping() {
 /// Asks the mount again and again. Any answer is one: a disk that fails is nothing that a restart mends.
 fn watch(path: &Path, pause: Duration) {
     loop {
-        let answer = rustix::fs::statvfs(path);
-        if answer.err() != Some(rustix::io::Errno::NOTCONN) {
+        if !mounts::is_dead(path) {
             tell(&[NotifyState::Watchdog]);
         }
         std::thread::sleep(pause);
